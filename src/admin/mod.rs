@@ -1,0 +1,2 @@
+//! Operators' door: a JSON API on a separate address.
+pub mod settings;

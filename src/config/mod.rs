@@ -1,0 +1,1 @@
+//! Text to checked settings: the only part that knows TOML.

@@ -1,0 +1,105 @@
+//! Set, add, remove: a list of changes applied while a head is encoded, never by copying it.
+use super::{Head, Span, names::Name};
+
+/// Changes to one head: which of its fields are left out, and which follow it.
+#[derive(Debug, Clone, Default)]
+pub struct Edits {
+    dropped: Vec<u64>,
+    lines: Vec<u8>,
+    added: Vec<(Span, Span)>,
+}
+
+impl Edits {
+    /// Forgets all changes and keeps the memory.
+    pub fn clear(&mut self) {
+        self.dropped.clear();
+        self.lines.clear();
+        self.added.clear();
+    }
+
+    /// Leaves out the head's field number `index`.
+    #[inline]
+    pub fn drop_field(&mut self, index: usize) {
+        let word = index / 64;
+        if word >= self.dropped.len() {
+            self.dropped.resize(word + 1, 0);
+        }
+        self.dropped[word] |= 1 << (index % 64);
+    }
+
+    /// Whether the head's field number `index` is left out.
+    #[inline]
+    pub fn is_dropped(&self, index: usize) -> bool {
+        self.dropped.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    /// Leaves out all fields with a known name.
+    pub fn remove(&mut self, head: &Head, name: Name) {
+        for (index, field) in head.fields().iter().enumerate() {
+            if field.known == name {
+                self.drop_field(index);
+            }
+        }
+    }
+
+    /// Leaves out all fields called `name`, letter case aside.
+    pub fn remove_named(&mut self, head: &Head, name: &[u8]) {
+        for (index, field) in head.fields().iter().enumerate() {
+            if head.name_of(field).eq_ignore_ascii_case(name) {
+                self.drop_field(index);
+            }
+        }
+    }
+
+    /// Adds a field after those of the head. The caller has made sure that name and value are legal.
+    pub fn add(&mut self, name: &[u8], value: &[u8]) {
+        self.add_parts(name, &[value]);
+    }
+
+    /// Adds a field whose value is the concatenation of `parts`.
+    pub fn add_parts(&mut self, name: &[u8], parts: &[&[u8]]) {
+        let start = self.lines.len();
+        self.lines.extend_from_slice(name);
+        let name_span = Span::new(start, self.lines.len());
+        self.lines.extend_from_slice(b": ");
+        let start = self.lines.len();
+        for part in parts {
+            self.lines.extend_from_slice(part);
+        }
+        self.added.push((name_span, Span::new(start, self.lines.len())));
+        self.lines.extend_from_slice(b"\r\n");
+    }
+
+    /// The added fields as HTTP/1.1 lines, each ended by CRLF.
+    pub fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// The added fields as names and values, in order.
+    pub fn added(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.added.iter().map(|(name, value)| (name.of(&self.lines), value.of(&self.lines)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_drop_and_add() {
+        let mut head = Head::default();
+        for _ in 0..70 {
+            head.push(b"X-A", b"1");
+        }
+        head.push(b"Via", b"1.1 a");
+        let mut edits = Edits::default();
+        edits.remove(&head, Name::Via);
+        edits.drop_field(3);
+        assert!(edits.is_dropped(70) && edits.is_dropped(3) && !edits.is_dropped(4) && !edits.is_dropped(700));
+        edits.add_parts(b"Via", &[b"1.1 a, ", b"1.1 ringway"]);
+        assert_eq!(edits.lines(), b"Via: 1.1 a, 1.1 ringway\r\n");
+        assert_eq!(edits.added().next(), Some((&b"Via"[..], &b"1.1 a, 1.1 ringway"[..])));
+        edits.remove_named(&head, b"x-a");
+        assert!((0..71).all(|index| edits.is_dropped(index)));
+    }
+}

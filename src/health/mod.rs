@@ -1,0 +1,2 @@
+//! May this endpoint get requests. Pure: no sockets, no clock, no ring.
+pub mod outlier;

@@ -1,0 +1,2 @@
+//! Start, replace, stop. Knows no requests.
+pub mod settings;

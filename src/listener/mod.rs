@@ -1,0 +1,2 @@
+//! Front doors. Knows no routes and no upstreams.
+pub mod settings;

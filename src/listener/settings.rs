@@ -1,0 +1,62 @@
+//! What a front door accepts.
+use crate::base::ids::ListenerName;
+use crate::http1::limits::Limits;
+use crate::net::settings::ServerTls;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A front door, as written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Its name: given, or its address.
+    pub name: ListenerName,
+    /// Where it accepts.
+    pub address: SocketAddr,
+    /// Which protocols it speaks; at least one is true.
+    pub protocols: Protocols,
+    /// TLS, if it is spoken here.
+    pub tls: Option<ServerTls>,
+    /// Connections at one time, over all workers (default 20,000).
+    pub max_connections: usize,
+    /// Longest time from accept to a whole head, the TLS handshake included (default 10 s).
+    pub header_timeout: Duration,
+    /// Longest silence of the client while a body moves, either way (default 30 s).
+    pub body_timeout: Duration,
+    /// Longest time between two requests (default 75 s).
+    pub idle_timeout: Duration,
+    /// Limits of a request's head.
+    pub limits: Limits,
+    /// Largest request body in bytes; `None` is no limit.
+    pub max_body: Option<u64>,
+    /// Peers whose `X-Forwarded-For` is believed and appended to.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// The protocols of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protocols {
+    /// HTTP/1.0 and HTTP/1.1.
+    pub http1: bool,
+    /// HTTP/2: by ALPN on TLS, by prior knowledge in clear.
+    pub h2: bool,
+}
+
+impl Settings {
+    /// A listener at `address` with every default.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            name: ListenerName::new(&address.to_string()),
+            address,
+            protocols: Protocols { http1: true, h2: true },
+            tls: None,
+            max_connections: 20_000,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            limits: Limits::default(),
+            max_body: None,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Sockets and TLS. Knows no HTTP, no routes, no upstreams.
+pub mod settings;

@@ -1,0 +1,2 @@
+//! Try again? Pure: no pool, no ring, no sleeping.
+pub mod policy;

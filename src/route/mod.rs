@@ -1,0 +1,1 @@
+//! Request head to route. Pure: knows no endpoints and no health.

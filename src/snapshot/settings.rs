@@ -1,0 +1,64 @@
+//! What makes an upstream: its endpoints and its policies.
+use crate::base::ids::{EndpointId, UpstreamName};
+use crate::base::units::Ratio;
+use crate::health::outlier;
+use crate::ring;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A named group of endpoints and its policies, as written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// Its name.
+    pub name: UpstreamName,
+    /// Its endpoints, in the order written (which decides nothing).
+    pub endpoints: Vec<Endpoint>,
+    /// How keys are placed.
+    pub ring: ring::settings::Settings,
+    /// How many candidates after the first may serve; `None` means all.
+    pub failover: Option<usize>,
+    /// Longest time to connect (default 1 s).
+    pub connect_timeout: Duration,
+    /// Longest time from a request sent to its response head, for each attempt; `None`: the route's timeout alone.
+    pub response_timeout: Option<Duration>,
+    /// Longest silence within a response's body (default 5 min).
+    pub body_timeout: Duration,
+    /// Age at which an idle connection is closed (default 60 s).
+    pub idle_timeout: Duration,
+    /// Idle connections kept for each endpoint and worker (default 64).
+    pub max_idle: usize,
+    /// When fewer than this share of endpoints is available, verdicts are ignored (default 20 %).
+    pub panic_below: Ratio,
+    /// Passive ejection.
+    pub outlier: outlier::Settings,
+}
+
+/// One server of an upstream, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The stable text that is hashed.
+    pub id: EndpointId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// 0 to 1000; 0 keeps it out of the ring.
+    pub weight: u32,
+}
+
+impl Upstream {
+    /// An upstream with every policy at its default.
+    pub fn new(name: UpstreamName, endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            name,
+            endpoints,
+            ring: ring::settings::Settings::default(),
+            failover: None,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: None,
+            body_timeout: Duration::from_secs(300),
+            idle_timeout: Duration::from_secs(60),
+            max_idle: 64,
+            panic_below: Ratio(0.2),
+            outlier: outlier::Settings::default(),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! What the outside sees of us: metrics, access log, log. Knows no snapshot, no proxy, no control.
+pub mod settings;

@@ -1,0 +1,95 @@
+//! Head and edits to bytes.
+//!
+//! Framing is said here and nowhere else: the head's own Content-Length and Transfer-Encoding are written only where they
+//! describe a body that does not follow (a response to HEAD, a 304).
+use super::framing::BodyLength;
+use crate::head::Head;
+use crate::head::edits::Edits;
+use crate::head::names::Name;
+use bytes::BytesMut;
+
+/// What is said of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// Nothing: HTTP/1.1 goes on by itself.
+    Default,
+    /// This message is the last.
+    Close,
+    /// It goes on although the peer speaks HTTP/1.0.
+    KeepAlive,
+}
+
+/// Appends a request in origin-form with a body of this length. Host comes first, from the head's authority.
+pub fn request(head: &Head, edits: &Edits, length: BodyLength, connection: Connection, out: &mut BytesMut) {
+    out.extend_from_slice(head.method_text());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(head.target());
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(head.authority().unwrap_or_default());
+    out.extend_from_slice(b"\r\n");
+    let announced = length != BodyLength::Empty;
+    fields(head, edits, |name| matches!(name, Name::Host | Name::TransferEncoding | Name::ContentLength), out);
+    if announced {
+        framing(length, out);
+    } else if head.get(Name::ContentLength).is_some() {
+        // `Content-Length: 0` of a POST is not the same as none to many servers.
+        out.extend_from_slice(b"Content-Length: 0\r\n");
+    }
+    end(edits, connection, out);
+}
+
+/// Appends a response with a body of this length. With `Empty` the head's own Content-Length stays: it tells how long the
+/// body of another response would be.
+pub fn response(head: &Head, edits: &Edits, length: BodyLength, connection: Connection, out: &mut BytesMut) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    let mut status = itoa::Buffer::new();
+    out.extend_from_slice(status.format(head.status()).as_bytes());
+    out.extend_from_slice(b" ");
+    let given = head.reason();
+    out.extend_from_slice(if given.is_empty() { reason(head.status()).as_bytes() } else { given });
+    out.extend_from_slice(b"\r\n");
+    let keeps_length = length == BodyLength::Empty && !matches!(head.status(), 100..200 | 204);
+    let skips = |name| name == Name::TransferEncoding || (name == Name::ContentLength && !keeps_length);
+    fields(head, edits, skips, out);
+    framing(length, out);
+    end(edits, connection, out);
+}
+
+fn framing(length: BodyLength, out: &mut BytesMut) {
+    match length {
+        BodyLength::Length(bytes) => {
+            let mut number = itoa::Buffer::new();
+            out.extend_from_slice(b"Content-Length: ");
+            out.extend_from_slice(number.format(bytes).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyLength::Empty | BodyLength::UntilClose => {}
+    }
+}
+
+fn end(edits: &Edits, connection: Connection, out: &mut BytesMut) {
+    out.extend_from_slice(edits.lines());
+    out.extend_from_slice(match connection {
+        Connection::Default => b"\r\n",
+        Connection::Close => b"Connection: close\r\n\r\n",
+        Connection::KeepAlive => b"Connection: keep-alive\r\n\r\n",
+    });
+}
+
+fn fields(head: &Head, edits: &Edits, skips: impl Fn(Name) -> bool, out: &mut BytesMut) {
+    for (index, field) in head.fields().iter().enumerate() {
+        if skips(field.known) || edits.is_dropped(index) {
+            continue;
+        }
+        out.extend_from_slice(head.name_of(field));
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(head.value_of(field));
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The usual phrase of a status, for heads that came without one.
+fn reason(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("")
+}

@@ -1,0 +1,112 @@
+//! Which bytes may stand where (RFC 9110 section 5.6, RFC 9112, RFC 3986).
+
+const TOKEN: u8 = 1;
+const VALUE: u8 = 2;
+const TARGET: u8 = 4;
+const HOST: u8 = 8;
+
+const CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0u8; 256];
+    let mut byte = 0usize;
+    while byte < 256 {
+        let b = byte as u8;
+        let alphanumeric = b.is_ascii_alphanumeric();
+        if alphanumeric || contains(b"!#$%&'*+-.^_`|~", b) {
+            table[byte] |= TOKEN;
+        }
+        // Visible characters, space, tab and obs-text (0x80 and above).
+        if (b >= 0x20 && b != 0x7f) || b == b'\t' {
+            table[byte] |= VALUE;
+        }
+        // What a client may put into a path or query: visible ASCII. A fragment never belongs there.
+        if b > 0x20 && b < 0x7f && b != b'#' {
+            table[byte] |= TARGET;
+        }
+        if alphanumeric || contains(b"-._~!$&'()*+,;=%:[]", b) {
+            table[byte] |= HOST;
+        }
+        byte += 1;
+    }
+    table
+}
+
+const fn contains(set: &[u8], byte: u8) -> bool {
+    let mut at = 0;
+    while at < set.len() {
+        if set[at] == byte {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+fn all(bytes: &[u8], class: u8) -> bool {
+    bytes.iter().all(|byte| CLASSES[*byte as usize] & class != 0)
+}
+
+/// A token, at least one byte.
+pub fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && all(bytes, TOKEN)
+}
+
+/// A byte of a token.
+pub fn is_token_byte(byte: u8) -> bool {
+    CLASSES[byte as usize] & TOKEN != 0
+}
+
+/// A field value: no control characters but tab.
+pub fn is_field_value(bytes: &[u8]) -> bool {
+    all(bytes, VALUE)
+}
+
+/// Visible ASCII without `#`, at least one byte.
+pub fn is_target(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && all(bytes, TARGET)
+}
+
+/// `uri-host [ ":" port ]` (RFC 3986 section 3.2.2), without user information.
+pub fn is_authority(bytes: &[u8]) -> bool {
+    if !all(bytes, HOST) {
+        return false;
+    }
+    let (host, port) = split_port(bytes);
+    let is_port = |port: &[u8]| port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
+    let is_host = match host {
+        [] => false,
+        [b'[', inner @ .., b']'] => is_ip_literal(inner),
+        _ => !host.iter().any(|b| matches!(b, b'[' | b']' | b':')),
+    };
+    is_host && port.is_none_or(is_port)
+}
+
+fn is_ip_literal(inner: &[u8]) -> bool {
+    let text = std::str::from_utf8(inner).unwrap_or_default();
+    text.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
+/// An authority's host and, if there is a colon after it, its port.
+pub fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let after_bracket = memchr::memrchr(b']', authority).map_or(0, |at| at + 1);
+    match memchr::memchr(b':', &authority[after_bracket..]) {
+        Some(at) => (&authority[..after_bracket + at], Some(&authority[after_bracket + at + 1..])),
+        None => (authority, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_a_host_and_maybe_a_port() {
+        for good in ["a", "a.b:80", "a:", "10.0.0.1:8080", "[::1]", "[::1]:443", "x_y-z.example", "a%2Db"] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in ["", ":80", "a:b", "a:80:80", "u@a", "a/b", "[::1", "::1", "[x]", "a b", "a:123456", "[]", "a]"] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What must hold for every ring, against a reference that knows no tables and no tricks.
+use super::Member;
+use super::Ring;
+use super::build::BuildError;
+use super::build::MAX_POINTS;
+use super::fingerprint;
+use super::movement;
+use super::settings::Settings;
+use super::verify::VerifyError;
+use super::verify::verify;
+use crate::base::hash::PlacementHash;
+use crate::base::hash::mix64;
+use crate::base::ids::EndpointId;
+use proptest::prelude::*;
+
+fn member(id: &str, weight: u32) -> Member {
+    Member { id: EndpointId::new(id), weight }
+}
+
+fn members(count: usize) -> Vec<Member> {
+    (0..count).map(|number| member(&format!("cache-{number}"), 1)).collect()
+}
+
+fn small() -> Settings {
+    Settings { vnodes: 8, ..Settings::default() }
+}
+
+fn ring(settings: &Settings, members: &[Member]) -> Ring {
+    let ring = Ring::build(settings, members).unwrap();
+    verify(&ring, members).unwrap();
+    ring
+}
+
+fn walk<'a>(ring: &'a Ring, key: u64) -> Vec<&'a str> {
+    ring.candidates(key).map(|slot| ring.id(slot).as_str()).collect()
+}
+
+/// Placement version 1 as the design says it, one point after the other.
+fn reference(settings: &Settings, members: &[Member], key: u64) -> Vec<String> {
+    let mut nearest: Vec<(u64, &str)> = Vec::new();
+    for member in members.iter().filter(|member| member.weight > 0) {
+        let mut best = u64::MAX;
+        for number in 0..settings.vnodes * member.weight {
+            let mut text = b"p1\0".to_vec();
+            text.extend_from_slice(member.id.as_str().as_bytes());
+            text.push(0);
+            text.extend_from_slice(&number.to_le_bytes());
+            let point = settings.hash.hash(&text) >> 24;
+            for probe in 0..settings.probes {
+                let start = match probe {
+                    0 => key >> 24,
+                    n => mix64(key ^ 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(u64::from(n))) >> 24,
+                };
+                best = best.min(point.wrapping_sub(start) & ((1 << 40) - 1));
+            }
+        }
+        nearest.push((best, member.id.as_str()));
+    }
+    nearest.sort_unstable();
+    nearest.into_iter().map(|(_, id)| id.to_string()).collect()
+}
+
+fn arbitrary_members() -> impl Strategy<Value = Vec<Member>> {
+    proptest::collection::btree_map("[a-z0-9]{1,6}", 0u32..5, 1..14)
+        .prop_map(|map| map.into_iter().map(|(id, weight)| member(&id, weight)).collect())
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_candidates_is_that_of_the_reference(
+        members in arbitrary_members(), probes in 1u32..4, seed in any::<u64>(), keys in proptest::collection::vec(any::<u64>(), 20),
+    ) {
+        let settings = Settings { probes, hash: PlacementHash::Seeded(seed), ..small() };
+        let ring = ring(&settings, &members);
+        for key in keys {
+            prop_assert_eq!(walk(&ring, key), reference(&settings, &members, key));
+        }
+    }
+
+    #[test]
+    fn a_change_of_one_endpoint_moves_no_key_between_two_others(
+        members in arbitrary_members(), at in any::<prop::sample::Index>(), weight in 0u32..5, keys in proptest::collection::vec(any::<u64>(), 40),
+    ) {
+        let changed = at.get(&members).id.clone();
+        let mut others = members.clone();
+        others.retain(|member| member.id != changed);
+        let mut reweighted = others.clone();
+        reweighted.push(Member { id: changed.clone(), weight });
+        let before = ring(&small(), &members);
+        for after in [ring(&small(), &others), ring(&small(), &reweighted)] {
+            for key in &keys {
+                let (Some(old), Some(new)) = (before.owner(*key), after.owner(*key)) else { continue };
+                let (old, new) = (before.id(old), after.id(new));
+                prop_assert!(old == new || *old == changed || *new == changed);
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_file_decides_nothing(members in arbitrary_members(), keys in proptest::collection::vec(any::<u64>(), 20), turn in any::<prop::sample::Index>()) {
+        let mut turned = members.clone();
+        turned.rotate_left(turn.index(members.len()));
+        let (one, other) = (ring(&small(), &members), ring(&small(), &turned));
+        prop_assert_eq!(fingerprint::of(&small(), &members), fingerprint::of(&small(), &turned));
+        for key in keys {
+            prop_assert_eq!(walk(&one, key), walk(&other, key));
+        }
+    }
+
+    #[test]
+    fn a_masked_ring_is_the_ring_without_the_masked(members in arbitrary_members(), mask in any::<u16>(), keys in proptest::collection::vec(any::<u64>(), 30)) {
+        let whole = ring(&small(), &members);
+        let is_open = |id: &EndpointId| mask >> (id.as_str().as_bytes()[0] % 16) & 1 == 0;
+        let open: Vec<Member> = members.iter().filter(|member| is_open(&member.id)).cloned().collect();
+        let rest = ring(&small(), &open);
+        for key in keys {
+            let masked: Vec<&str> = whole.candidates(key).map(|slot| whole.id(slot)).filter(|id| is_open(id)).map(EndpointId::as_str).collect();
+            prop_assert_eq!(masked, walk(&rest, key));
+        }
+    }
+
+    #[test]
+    fn every_live_endpoint_is_reached_from_every_key_once(count in 1usize..60, key in any::<u64>(), probes in 1u32..8) {
+        let ring = ring(&Settings { probes, ..small() }, &members(count));
+        let mut reached = walk(&ring, key);
+        reached.sort_unstable();
+        reached.dedup();
+        prop_assert_eq!(reached.len(), count);
+        prop_assert_eq!(ring.candidates(key).count(), count);
+    }
+}
+
+#[test]
+fn an_empty_ring_has_no_candidates() {
+    let empty = ring(&Settings::default(), &[]);
+    assert_eq!(empty.candidates(1).next(), None);
+    let drained = ring(&Settings::default(), &[member("a", 0)]);
+    assert_eq!((drained.candidates(1).next(), drained.members().len()), (None, 1));
+}
+
+#[test]
+fn what_cannot_be_built_is_refused() {
+    let check = |settings: Settings, members: &[Member]| Ring::build(&settings, members).unwrap_err();
+    let a = || EndpointId::new("a");
+    assert_eq!(check(small(), &[member("a", 1), member("a", 2)]), BuildError::DuplicateId(a()));
+    assert_eq!(check(small(), &[member("a", 1001)]), BuildError::Weight(a(), 1001));
+    let huge = Settings { vnodes: 10_000, ..small() };
+    let many: Vec<_> = (0..2).map(|number| member(&format!("{number}"), 1000)).collect();
+    assert_eq!(check(huge, &many), BuildError::TooManyPoints(20_000_000));
+    const { assert!(MAX_POINTS < 20_000_000) };
+    assert_eq!(check(Settings { probes: 0, ..small() }, &[]), BuildError::Settings);
+}
+
+#[test]
+fn a_damaged_ring_is_not_published() {
+    let members = members(5);
+    let good = ring(&small(), &members);
+    let check = |damage: &dyn Fn(&mut Ring), expected: Option<VerifyError>| {
+        let mut bad = good.clone();
+        damage(&mut bad);
+        let found = verify(&bad, &members);
+        assert!(found.is_err());
+        if let Some(expected) = expected {
+            assert_eq!(found, Err(expected));
+        }
+    };
+    check(&|ring| { ring.points.remove(7); }, None);
+    check(&|ring| ring.points.swap(3, 30), Some(VerifyError::Order));
+    check(&|ring| ring.points[9] |= 0xff_ffff, None);
+    check(&|ring| ring.points[9] = ring.points[9] & !0xff_ffff | (ring.points[9] & 0xff_ffff).wrapping_add(1) % 5, None);
+    check(&|ring| ring.prefixes[3] += 1, Some(VerifyError::Table));
+    check(&|ring| { ring.members.pop(); }, Some(VerifyError::Members));
+    check(&|ring| ring.live_members -= 1, Some(VerifyError::Members));
+}
+
+#[test]
+fn the_fingerprint_sees_all_that_decides_and_nothing_else() {
+    let base = [member("a", 1), member("b", 2)];
+    let of = fingerprint::of;
+    let same = of(&small(), &base);
+    assert_eq!(of(&small(), &[member("b", 2), member("a", 1), member("c", 0)]), same);
+    let keyed = |byte| Settings { hash: PlacementHash::Keyed([byte; 16]), ..small() };
+    for (settings, members) in [
+        (small(), vec![member("a", 1), member("b", 1)]),
+        (small(), vec![member("a", 1)]),
+        (Settings { vnodes: 9, ..small() }, base.to_vec()),
+        (Settings { probes: 1, ..small() }, base.to_vec()),
+        (Settings { hash: PlacementHash::Seeded(1), ..small() }, base.to_vec()),
+        (keyed(1), base.to_vec()),
+    ] {
+        assert_ne!(of(&settings, &members), same);
+    }
+    assert_ne!(of(&keyed(1), &base), of(&keyed(2), &base));
+}
+
+#[test]
+fn exact_movement_agrees_with_sampling() {
+    for probes in [1, 2] {
+        let settings = Settings { vnodes: 40, probes, ..Settings::default() };
+        let before = members(10);
+        let mut after = before.clone();
+        after.remove(3);
+        after[5].weight = 2;
+        after.push(member("new", 1));
+        let (before, after) = (ring(&settings, &before), ring(&settings, &after));
+        let total = 400_000;
+        let keys = (0..total).map(|number| mix64(number + 99));
+        let moved = keys.filter(|key| before.id(before.owner(*key).unwrap()) != after.id(after.owner(*key).unwrap())).count();
+        let sampled = moved as f64 / total as f64;
+        let exact = movement::moved(&before, &after);
+        assert!((sampled - exact).abs() < 0.003, "{probes} probes: {sampled} sampled, {exact} exact");
+        let sum: f64 = movement::shares(&after).iter().sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+        assert_eq!(movement::moved(&before, &before.clone()), 0.0f64.max(movement::moved(&before, &before)));
+        assert!(movement::moved(&after, &after) < 1e-9);
+    }
+}
+
+#[test]
+fn the_default_is_even_enough() {
+    assert!(movement::peak_to_mean(&ring(&Settings::default(), &members(100))) <= 1.15);
+}
+
+#[test]
+fn placement_version_1_never_changes() {
+    let mut lines = String::from("# placement version 1: key hash, settings, candidates in order. Frozen: a new line is a new version.\n");
+    let five: Vec<Member> = ["10.0.0.1:8080", "10.0.0.2:8080", "cache-a", "cache-b", "[::1]:80"].into_iter().zip([1, 1, 2, 1, 3]).map(|(id, weight)| member(id, weight)).collect();
+    for (name, settings) in [
+        ("default", Settings::default()),
+        ("one-probe", Settings { probes: 1, ..Settings::default() }),
+        ("seed-7", Settings { hash: PlacementHash::Seeded(7), ..Settings::default() }),
+        ("keyed", Settings { hash: PlacementHash::Keyed(*b"0123456789abcdef"), ..Settings::default() }),
+        ("vnodes-3", Settings { vnodes: 3, probes: 3, ..Settings::default() }),
+    ] {
+        let ring = ring(&settings, &five);
+        lines.push_str(&format!("{name}\tfingerprint\t{}\n", fingerprint::of(&settings, &five)));
+        for key in ["", "/", "/index.html", "user-42", "héllo"] {
+            let hash = settings.hash.hash(key.as_bytes());
+            assert_eq!(walk(&ring, hash), reference(&settings, &five, hash));
+            lines.push_str(&format!("{name}\t{key}\t{hash:016x}\t{}\n", walk(&ring, hash).join(" ")));
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/ring_v1.tsv");
+    if std::env::var_os("RINGWAY_BLESS").is_some() {
+        std::fs::write(path, &lines).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), lines);
+}

@@ -286,6 +286,11 @@ impl Head {
     }
 }
 
+/// Whether `text` is a token (RFC 9110 section 5.6.2): what names of fields, cookies and methods are made of.
+pub fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+}
+
 /// The items of a comma-separated list without surrounding white space; empty items are left out (RFC 9110 section 5.6.1).
 pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())

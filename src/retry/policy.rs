@@ -40,3 +40,16 @@ impl Default for Conditions {
         Self { connect: true, reset: true, status_502: true, status_503: false, status_504: true, timeout: false }
     }
 }
+
+impl Conditions {
+    /// Whether an answer with this status is tried again.
+    #[inline]
+    pub fn includes_status(&self, status: u16) -> bool {
+        match status {
+            502 => self.status_502,
+            503 => self.status_503,
+            504 => self.status_504,
+            _ => false,
+        }
+    }
+}

@@ -1,1 +1,209 @@
 //! Request head to route. Pure: knows no endpoints and no health.
+//!
+//! The most specific route wins: host (exact before wildcard, longer before shorter), then path (exact, longest prefix, regex in
+//! the file's order), then the one that asks for more (methods, fields, listeners), then the first in the file.
+pub mod action;
+pub mod host;
+pub mod path;
+
+#[cfg(test)]
+mod tests;
+
+use crate::base::ids::ListenerName;
+use crate::base::ids::RouteName;
+use crate::head::Head;
+use action::Action;
+use host::HostPattern;
+use path::PathPattern;
+use smallvec::SmallVec;
+use thiserror::Error;
+
+/// What is matched, and what is done.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Given, or made of what it matches.
+    pub name: RouteName,
+    /// Which requests.
+    pub matcher: Matcher,
+    /// What happens to them.
+    pub action: Action,
+}
+
+/// Which requests a route is for: all conditions must hold; an empty list holds always.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matcher {
+    /// Listeners they came in by.
+    pub listeners: Vec<ListenerName>,
+    /// Hosts they are for.
+    pub hosts: Vec<HostPattern>,
+    /// Paths they are for.
+    pub path: PathPattern,
+    /// Methods.
+    pub methods: Vec<String>,
+    /// Fields they have.
+    pub headers: Vec<HeaderMatch>,
+}
+
+/// A field that a request must have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeaderMatch {
+    /// The field's name, in lower case.
+    pub name: String,
+    /// Its value, byte for byte; `None` when any will do.
+    pub value: Option<String>,
+}
+
+/// A place in a [`RouteTable`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteIndex(pub u32);
+
+/// Why no route was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss {
+    /// Nothing matches.
+    NoRoute,
+    /// Only the method kept a route from matching.
+    MethodNotAllowed,
+    /// The path means something else than it says, and that would lead elsewhere.
+    AmbiguousPath,
+}
+
+/// Two routes that match the same requests.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("routes {0} and {1} match the same requests")]
+pub struct EqualRoutes(
+    /// The first one's place in the file.
+    pub usize,
+    /// The second one's.
+    pub usize,
+);
+
+/// All routes, in the order of the file.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<Route>,
+}
+
+impl RouteTable {
+    /// A table of these routes.
+    ///
+    /// # Errors
+    /// When two have equal matchers: which one would win would be chance.
+    pub fn new(routes: Vec<Route>) -> Result<Self, EqualRoutes> {
+        let normal: Vec<Matcher> = routes.iter().map(|route| route.matcher.normalised()).collect();
+        for (second, matcher) in normal.iter().enumerate() {
+            if let Some(first) = normal[..second].iter().position(|other| other == matcher) {
+                return Err(EqualRoutes(first, second));
+            }
+        }
+        Ok(Self { routes })
+    }
+
+    /// A route by its place.
+    #[inline]
+    pub fn get(&self, index: RouteIndex) -> &Route {
+        &self.routes[index.0 as usize]
+    }
+
+    /// All routes, in the file's order.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The route of a request that came in by `listener`. Cost: one pass over the routes.
+    pub fn find(&self, listener: &ListenerName, head: &Head) -> Result<RouteIndex, Miss> {
+        let host = host_of(head);
+        let found = self.best(listener, &host, head, head.path());
+        if let Some(normal) = path::normalise(head.path())
+            && self.best(listener, &host, head, &normal) != found
+        {
+            return Err(Miss::AmbiguousPath);
+        }
+        found
+    }
+
+    fn best(&self, listener: &ListenerName, host: &[u8], head: &Head, path: &[u8]) -> Result<RouteIndex, Miss> {
+        let mut best = None;
+        let mut miss = Miss::NoRoute;
+        for (index, route) in self.routes.iter().enumerate() {
+            let Some(rank) = route.matcher.rank(listener, host, head, path) else { continue };
+            if !route.matcher.allows(head.method_text()) {
+                miss = Miss::MethodNotAllowed;
+            } else if best.is_none_or(|(other, _)| rank > other) {
+                best = Some((rank, index));
+            }
+        }
+        best.map(|(_, index)| RouteIndex(index as u32)).ok_or(miss)
+    }
+}
+
+/// How specific a match is: host, kind and length of path, number of other conditions.
+type Rank = (usize, (u8, usize), usize);
+
+impl Matcher {
+    /// Everything.
+    pub fn any() -> Self {
+        Self { listeners: vec![], hosts: vec![], path: PathPattern::Any, methods: vec![], headers: vec![] }
+    }
+
+    /// A name for a route that was given none: the hosts and the path it matches.
+    pub fn default_name(&self) -> RouteName {
+        let hosts: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
+        let mut name = format!("{}{}", hosts.join(","), self.path);
+        if !self.methods.is_empty() {
+            name.push_str(&format!(" {}", self.methods.join(",")));
+        }
+        for header in &self.headers {
+            name.push_str(&format!(" {}={}", header.name, header.value.as_deref().unwrap_or("*")));
+        }
+        RouteName::new(&name)
+    }
+
+    fn rank(&self, listener: &ListenerName, host: &[u8], head: &Head, path: &[u8]) -> Option<Rank> {
+        if !self.listeners.is_empty() && !self.listeners.contains(listener) {
+            return None;
+        }
+        let path_rank = self.path.rank(path)?;
+        let host_rank = match self.hosts.as_slice() {
+            [] => 0,
+            hosts => hosts.iter().filter_map(|pattern| pattern.rank(host)).max()?,
+        };
+        if !self.headers.iter().all(|wanted| wanted.matches(head)) {
+            return None;
+        }
+        let conditions = usize::from(!self.listeners.is_empty()) + usize::from(!self.methods.is_empty()) + self.headers.len();
+        Some((host_rank, path_rank, conditions))
+    }
+
+    fn allows(&self, method: &[u8]) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|allowed| allowed.as_bytes() == method)
+    }
+
+    /// The same matcher whatever the order its conditions were written in.
+    fn normalised(&self) -> Self {
+        let mut normal = self.clone();
+        normal.listeners.sort();
+        normal.hosts.sort();
+        normal.methods.sort();
+        normal.headers.sort();
+        normal
+    }
+}
+
+impl HeaderMatch {
+    fn matches(&self, head: &Head) -> bool {
+        let mut values = head.all_named(self.name.as_bytes());
+        match &self.value {
+            Some(value) => values.any(|found| found == value.as_bytes()),
+            None => values.next().is_some(),
+        }
+    }
+}
+
+/// The host in lower case without its port.
+fn host_of(head: &Head) -> SmallVec<[u8; 64]> {
+    let authority = head.authority().unwrap_or_default();
+    let after_literal = memchr::memrchr(b']', authority).map_or(0, |at| at + 1);
+    let end = memchr::memchr(b':', &authority[after_literal..]).map_or(authority.len(), |at| after_literal + at);
+    authority[..end].iter().map(u8::to_ascii_lowercase).collect()
+}

@@ -1,0 +1,169 @@
+//! Exact and prefix paths, and the normal form that shows whether a path means something else than it says.
+use regex::bytes::Regex;
+
+/// The paths a route is for.
+#[derive(Debug, Clone)]
+pub enum PathPattern {
+    /// Every path.
+    Any,
+    /// This path.
+    Exact(String),
+    /// `/api` and everything below it, never `/apikey`.
+    Prefix(String),
+    /// What a regular expression finds a match in.
+    Regex(Box<Regex>),
+}
+
+impl PathPattern {
+    /// One path.
+    ///
+    /// # Errors
+    /// When it does not begin with a slash.
+    pub fn exact(text: &str) -> Result<Self, String> {
+        check(text).map(|()| Self::Exact(text.to_string()))
+    }
+
+    /// A path and everything below it.
+    ///
+    /// # Errors
+    /// When it does not begin with a slash.
+    pub fn prefix(text: &str) -> Result<Self, String> {
+        check(text).map(|()| Self::Prefix(text.to_string()))
+    }
+
+    /// What a regular expression matches; it is not anchored.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn regex(text: &str) -> Result<Self, String> {
+        let regex = Regex::new(text).map_err(|error| format!("the regex is not one: {error}"))?;
+        Ok(Self::Regex(Box::new(regex)))
+    }
+
+    /// How specific a match is; `None` when there is none. Exact beats prefix, longer beats shorter, a regex beats nothing.
+    pub fn rank(&self, path: &[u8]) -> Option<(u8, usize)> {
+        match self {
+            Self::Any => Some((0, 0)),
+            Self::Exact(exact) => (exact.as_bytes() == path).then_some((3, exact.len())),
+            Self::Prefix(prefix) => is_below(prefix.as_bytes(), path).then_some((2, prefix.len())),
+            Self::Regex(regex) => regex.is_match(path).then_some((1, 0)),
+        }
+    }
+}
+
+impl PartialEq for PathPattern {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, Self::Any) => true,
+            (Self::Exact(a), Self::Exact(b)) | (Self::Prefix(a), Self::Prefix(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("/"),
+            Self::Exact(path) => write!(f, "={path}"),
+            Self::Prefix(path) => f.write_str(path),
+            Self::Regex(regex) => write!(f, "~{}", regex.as_str()),
+        }
+    }
+}
+
+fn check(text: &str) -> Result<(), String> {
+    if text.starts_with('/') && !text.contains(['?', '#', ' ']) {
+        return Ok(());
+    }
+    Err(format!("\"{text}\" is not a path: it begins with \"/\" and has no \"?\", \"#\" or space"))
+}
+
+fn is_below(prefix: &[u8], path: &[u8]) -> bool {
+    let Some(rest) = path.strip_prefix(prefix) else { return false };
+    prefix.ends_with(b"/") || matches!(rest.first(), None | Some(b'/'))
+}
+
+/// The normal form of a raw path (RFC 3986 sections 5.2.4 and 6.2.2): percent-encoded unreserved characters decoded, dot
+/// segments removed. `None` when the path is in normal form as it stands.
+pub fn normalise(path: &[u8]) -> Option<Vec<u8>> {
+    let has_dots = path.windows(2).any(|pair| pair == b"/.");
+    if !has_dots && memchr::memchr(b'%', path).is_none() {
+        return None;
+    }
+    let decoded = decode_unreserved(path);
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut segments = decoded.split(|byte| *byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            b"." | b".." => {
+                if segment == b".." && kept.len() > 1 {
+                    kept.pop();
+                }
+                if is_last {
+                    kept.push(b"");
+                }
+            }
+            _ => kept.push(segment),
+        }
+    }
+    let normal = kept.join(&b'/');
+    (normal != path).then_some(normal)
+}
+
+fn decode_unreserved(path: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut at = 0;
+    while at < path.len() {
+        let value = path.get(at + 1..at + 3).filter(|_| path[at] == b'%').and_then(hex);
+        match value.filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)) {
+            Some(byte) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            None => {
+                decoded.push(path[at]);
+                at += 1;
+            }
+        }
+    }
+    decoded
+}
+
+fn hex(digits: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| (byte as char).to_digit(16);
+    Some((digit(digits[0])? * 16 + digit(digits[1])?) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_at_a_segment() {
+        let matches = |prefix: &str, path: &str| PathPattern::prefix(prefix).unwrap().rank(path.as_bytes()).is_some();
+        assert!(matches("/api", "/api") && matches("/api", "/api/") && matches("/api", "/api/x"));
+        assert!(!matches("/api", "/apikey") && !matches("/api/", "/api") && matches("/", "/anything"));
+    }
+
+    #[test]
+    fn the_normal_form_shows_what_a_path_means() {
+        let check = |path: &str, expected: Option<&str>| {
+            assert_eq!(normalise(path.as_bytes()), expected.map(|text| text.as_bytes().to_vec()), "{path}");
+        };
+        check("/a/b", None);
+        check("/a//b", None);
+        check("/a/.b/..c", None);
+        check("/a%2Fb%20", None);
+        check("/a/../b", Some("/b"));
+        check("/a/./b", Some("/a/b"));
+        check("/a/b/..", Some("/a/"));
+        check("/a/%2e%2E/b", Some("/b"));
+        check("/%61dmin", Some("/admin"));
+        check("/../../x", Some("/x"));
+        check("/a/.", Some("/a/"));
+        check("/%zz%4", None);
+    }
+}

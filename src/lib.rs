@@ -1,7 +1,47 @@
-//! Ringway: a layer-7 load-balancing reverse proxy for cache and service fleets.
+//! Ringway: a layer-7 load-balancing reverse proxy for cache and service fleets. This is the map of its house.
+//!
+//! Arrows point from user to used, downward only; `tests/tidy.rs` checks it.
+//!
+//! ```text
+//!               main ──► cli                  commands
+//!                         │
+//!                        app                  builds and wires; the one file that sees every part
+//!                         │
+//!                     lifecycle               signals, shutdown order
+//!                         │
+//!                      config                 text → checked settings; the only part that knows TOML
+//!         ┌───────────────┤
+//!      listener         admin                 edges: where the outside comes in
+//!         │               │
+//!       proxy          control  analysis      engines: one request │ one owner of changing state │ pure answers
+//!         │               │                   (they never call each other; they meet in `snapshot`)
+//!       pool              │                   connections to endpoints
+//!         └── wire ───────┤                   HTTP/1.1 heads and bodies on a stream
+//!             worker ─────┤                   one thread's own world: view, buffers, deadlines
+//!          snapshot       │                   the immutable view both engines share
+//!             │           │
+//!          route  telemetry                   request → route │ what the outside sees: cells, metrics, logs
+//!    ring  key  health  retry  http1          PURE: no I/O, no async, no clock, no log  │  net (sockets, TLS)
+//!             │
+//!           head                              one message head for HTTP/1.1 and HTTP/2
+//!             │
+//!           base                              words: ids, hash, units, clock
+//! ```
+//!
+//! The path of a request, front to back: `listener::accept` (socket to task), `listener::connection` (TLS, protocol),
+//! `listener::http1` or `listener::h2` (bytes to head), [`proxy::Proxy::handle`] (view, route, key, then
+//! `proxy::attempt` over the ring's candidates: `pool`, `proxy::forward`), `proxy::response` (back to the client),
+//! `proxy::finish` (one record, however it ends).
+//!
+//! The other path, for change: file, signal or admin → `app` → `config::load` → `control` builds and verifies a
+//! [`snapshot::Snapshot`] → `snapshot::handle` publishes it → each worker's next request sees it.
 pub mod admin;
+pub mod analysis;
+pub mod app;
 pub mod base;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod head;
 pub mod health;
 pub mod http1;
@@ -9,8 +49,12 @@ pub mod key;
 pub mod lifecycle;
 pub mod listener;
 pub mod net;
+pub mod pool;
+pub mod proxy;
 pub mod retry;
 pub mod ring;
 pub mod route;
 pub mod snapshot;
 pub mod telemetry;
+pub mod wire;
+pub mod worker;

@@ -1,2 +1,6 @@
 //! argv in, exit code out.
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringway::cli::main()
+}

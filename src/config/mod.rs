@@ -1,1 +1,205 @@
-//! Text to checked settings: the only part that knows TOML.
+//! Text to checked settings: the only part that knows TOML. A file is taken whole or not at all, and all that is wrong with it is
+//! told at once.
+pub mod diagnostic;
+pub mod files;
+pub mod keys;
+pub mod listener;
+pub mod reference;
+pub mod route;
+pub mod server;
+pub mod table;
+pub mod upstream;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use crate::admin;
+use crate::control::state::Desired;
+use crate::lifecycle;
+use crate::listener::settings::Settings as Listener;
+use crate::route::Route;
+use crate::snapshot::settings::Upstream;
+use crate::telemetry;
+use diagnostic::Diagnostic;
+use diagnostic::Diagnostics;
+use files::Sources;
+use std::path::Path;
+use table::Place;
+use table::Reader;
+use table::Section;
+use toml::de::DeTable;
+
+/// A configuration that may be taken up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[server]`
+    pub server: lifecycle::settings::Settings,
+    /// `[admin]`
+    pub admin: admin::settings::Settings,
+    /// `[log]`
+    pub log: telemetry::settings::Settings,
+    /// `[[listener]]`
+    pub listeners: Vec<Listener>,
+    /// `[[route]]`
+    pub routes: Vec<Route>,
+    /// `[upstream.NAME]`
+    pub upstreams: Vec<Upstream>,
+    /// The files it was read from.
+    pub sources: Sources,
+    /// What works but is hardly wanted.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Config {
+    /// What `control` needs of it.
+    pub fn desired(&self) -> Desired {
+        Desired {
+            listeners: self.listeners.iter().map(|listener| listener.name.clone()).collect(),
+            routes: self.routes.clone(),
+            upstreams: self.upstreams.clone(),
+            drain_timeout: self.server.drain_timeout,
+        }
+    }
+}
+
+/// Reads a configuration with the files it includes and the environment of the process.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, Diagnostics> {
+    from_sources(files::read(path)?, &|name| std::env::var(name).ok())
+}
+
+/// Reads a configuration from a text without includes.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(name: &str, text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Diagnostics> {
+    from_sources(Sources::of_text(name, text), environment)
+}
+
+fn from_sources(sources: Sources, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Diagnostics> {
+    let mut reader = Reader::new(&sources.files, environment);
+    let mut tables = Vec::new();
+    for (file, source) in sources.files.iter().enumerate() {
+        let (table, errors) = DeTable::parse_recoverable(&source.text);
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            reader.problem(&Place { file, span }, error.message().replace('\n', ", "));
+        }
+        tables.push(table);
+    }
+    // Broken syntax hides what was meant: what follows from it would only confuse.
+    if !reader.problems.is_empty() {
+        return Err(sorted(reader.problems));
+    }
+    let top = |(file, table)| Section::new("", toml::Spanned::get_ref(table), Place { file, span: 0..0 });
+    let tops: Vec<Section<'_>> = tables.iter().enumerate().map(top).collect();
+    let parts = read(&mut reader, &tops);
+    let Reader { problems, warnings, .. } = reader;
+    if !problems.is_empty() {
+        return Err(sorted(problems));
+    }
+    let Parts { server, admin, log, listeners, routes, upstreams } = parts;
+    Ok(Config { server, admin, log, listeners, routes, upstreams, sources, warnings })
+}
+
+struct Parts {
+    server: lifecycle::settings::Settings,
+    admin: admin::settings::Settings,
+    log: telemetry::settings::Settings,
+    listeners: Vec<Listener>,
+    routes: Vec<Route>,
+    upstreams: Vec<Upstream>,
+}
+
+fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
+    for (file, top) in tops.iter().enumerate() {
+        top.check_names(reader);
+        if file > 0 && top.has("include") {
+            reader.problem(&top.place("include"), "an included file includes no others");
+        }
+    }
+    let [server, admin, log] = ["server", "admin", "log"].map(|name| single(reader, tops, name));
+    let server = server::server(reader, &server);
+    let admin = server::admin(reader, &admin);
+    let log = server::log(reader, &log);
+    let mut listeners = Vec::new();
+    for top in tops {
+        for section in top.tables(reader, "listener", "listener") {
+            listeners.extend(listener::read(reader, &section));
+        }
+    }
+    listener::check_unique(reader, &listeners);
+    let upstreams = upstreams(reader, tops);
+    let known = route::Known { listeners: &listeners, upstreams: &upstreams };
+    let mut routes = Vec::new();
+    for top in tops {
+        for section in top.tables(reader, "route", "route") {
+            routes.extend(route::read(reader, &section, &known));
+        }
+    }
+    route::check_unique(reader, &routes);
+    let start = &tops[0].place;
+    if tops.iter().all(|top| !top.has("listener")) {
+        reader.problem(
+            start,
+            "there is no [[listener]]: nobody could connect; write [[listener]] and address = \"0.0.0.0:8080\"",
+        );
+    }
+    if tops.iter().all(|top| !top.has("route")) {
+        reader.problem(
+            start,
+            "there is no [[route]]: every request would be refused; write [[route]] and upstream = \"NAME\"",
+        );
+    }
+    for upstream in &upstreams {
+        if !routes.iter().any(|route| route.value.action.forward().upstream == upstream.name) {
+            reader.warn(start, format!("no route leads to upstream \"{}\"", upstream.name));
+        }
+    }
+    Parts {
+        server,
+        admin,
+        log,
+        listeners: listeners.into_iter().map(|found| found.value).collect(),
+        routes: routes.into_iter().map(|found| found.value).collect(),
+        upstreams,
+    }
+}
+
+/// A table that may stand in one of the files only.
+fn single<'a>(reader: &mut Reader<'_>, tops: &[Section<'a>], name: &'static str) -> Section<'a> {
+    let mut with = tops.iter().filter(|top| top.has(name));
+    let Some(first) = with.next() else { return Section::absent(name, tops[0].place.clone()) };
+    for other in with {
+        let at = reader.describe(&first.place(name));
+        reader.problem(&other.place(name), format!("[{name}] stands in another file already, at {at}"));
+    }
+    first.table(reader, name, name)
+}
+
+fn upstreams(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Vec<Upstream> {
+    let mut upstreams: Vec<Upstream> = Vec::new();
+    let mut places: Vec<Place> = Vec::new();
+    for top in tops {
+        for (name, section) in top.named_tables(reader, "upstream", "upstream.*") {
+            if let Some(first) = upstreams.iter().position(|upstream| upstream.name.as_str() == name) {
+                let at = reader.describe(&places[first]);
+                reader.problem(&section.place, format!("upstream \"{name}\" stands in another file already, at {at}"));
+                continue;
+            }
+            upstreams.push(upstream::read(reader, &name, &section));
+            places.push(section.place.clone());
+        }
+    }
+    upstreams
+}
+
+fn sorted(mut problems: Vec<Diagnostic>) -> Diagnostics {
+    problems.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
+    problems.sort_by(|a, b| a.file.cmp(&b.file));
+    problems.dedup();
+    Diagnostics(problems)
+}

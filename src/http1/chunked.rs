@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn chunks_are_decoded_whatever_the_split() {
-        let input = b"5\r\nhello\r\n00a;x;y=1;z=\"q\\\"\xff\"\r\n, world...\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\n\r\nNEXT";
+        let input =
+            b"5\r\nhello\r\n00a;x;y=1;z=\"q\\\"\xff\"\r\n, world...\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\n\r\nNEXT";
         for step in 1..input.len() {
             let (data, used, trailers) = decode(input, step).unwrap().unwrap();
             assert_eq!(data, b"hello, world...", "{step}");

@@ -87,7 +87,8 @@ mod tests {
     #[test]
     fn what_is_ambiguous_is_refused() {
         let (cl, te) = ("Content-Length", "Transfer-Encoding");
-        let check = |fields: &[(&str, &str)], refusal| assert_eq!(of_request(&head(fields)), Err(refusal), "{fields:?}");
+        let check =
+            |fields: &[(&str, &str)], refusal| assert_eq!(of_request(&head(fields)), Err(refusal), "{fields:?}");
         check(&[(cl, "5"), (te, "chunked")], Refusal::ConflictingFraming);
         check(&[(cl, "5"), (cl, "5")], Refusal::ContentLength);
         for value in ["", "+5", "-5", "5, 5", "5 5", "0x5", "5a", "99999999999999999999", "٥"] {

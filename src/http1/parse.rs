@@ -66,11 +66,7 @@ pub fn trailers(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progre
 }
 
 /// The first line without its CRLF, and where the next begins; `None` when it is not whole yet.
-fn take_line<'a>(
-    input: &'a [u8],
-    limits: &Limits,
-    too_long: Refusal,
-) -> Result<Option<(&'a [u8], usize)>, Refusal> {
+fn take_line<'a>(input: &'a [u8], limits: &Limits, too_long: Refusal) -> Result<Option<(&'a [u8], usize)>, Refusal> {
     match memchr::memchr(b'\n', input) {
         Some(end) if end > limits.max_head_bytes => Err(too_long),
         Some(0) => Err(Refusal::BareLf),
@@ -154,9 +150,9 @@ fn version(text: &[u8]) -> Result<Version, Refusal> {
 }
 
 fn absolute(target: &[u8], offset: usize) -> Result<Form, Refusal> {
-    let scheme = [&b"http://"[..], b"https://"].into_iter().find(|scheme| {
-        target.len() > scheme.len() && target[..scheme.len()].eq_ignore_ascii_case(scheme)
-    });
+    let scheme = [&b"http://"[..], b"https://"]
+        .into_iter()
+        .find(|scheme| target.len() > scheme.len() && target[..scheme.len()].eq_ignore_ascii_case(scheme));
     let start = scheme.ok_or(Refusal::Target)?.len();
     let end = target[start..].iter().position(|b| matches!(b, b'/' | b'?')).map_or(target.len(), |at| start + at);
     if !syntax::is_authority(&target[start..end]) {

@@ -73,7 +73,8 @@ fn ambiguous_requests_are_refused() {
         line(format!("GET {target} HTTP/1.1").as_bytes(), Refusal::Target);
     }
     line(b"CONNECT /a HTTP/1.1", Refusal::Target);
-    let field = |field: &[u8], refusal| refused(&[b"GET / HTTP/1.1\r\nHost: a\r\n", field, b"\r\n\r\n"].concat(), refusal);
+    let field =
+        |field: &[u8], refusal| refused(&[b"GET / HTTP/1.1\r\nHost: a\r\n", field, b"\r\n\r\n"].concat(), refusal);
     field(b" X: y", Refusal::FieldSpace);
     field(b"X: y\r\n\tz", Refusal::FieldSpace);
     field(b"X : y", Refusal::FieldSpace);
@@ -121,12 +122,21 @@ fn responses_are_read_as_strictly() {
     let parse = |line: &str| {
         let mut head = Head::default();
         let input = format!("{line}\r\nA: b\r\n\r\n");
-        parse::response(input.as_bytes(), &Limits::default(), &mut head).map(|_| (head.status(), head.reason().to_vec()))
+        parse::response(input.as_bytes(), &Limits::default(), &mut head)
+            .map(|_| (head.status(), head.reason().to_vec()))
     };
     assert_eq!(parse("HTTP/1.1 200 OK then"), Ok((200, b"OK then".to_vec())));
     assert_eq!(parse("HTTP/1.0 404 "), Ok((404, vec![])));
     assert_eq!(parse("HTTP/1.1 204"), Ok((204, vec![])));
-    for bad in ["HTTP/1.1 2000", "HTTP/1.1 20", "HTTP/1.1 099 x", "HTTP/1.1 600 x", "HTTP/1.1  200", "HTTP/1.1 +20 x", "ICY 200 OK"] {
+    for bad in [
+        "HTTP/1.1 2000",
+        "HTTP/1.1 20",
+        "HTTP/1.1 099 x",
+        "HTTP/1.1 600 x",
+        "HTTP/1.1  200",
+        "HTTP/1.1 +20 x",
+        "ICY 200 OK",
+    ] {
         assert!(parse(bad).is_err(), "{bad}");
     }
     assert_eq!(parse("HTTP/2.0 200 OK"), Err(Refusal::Version));

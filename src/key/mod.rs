@@ -174,11 +174,16 @@ impl Part {
 }
 
 fn unknown(text: &str, kind: &str) -> String {
-    let near = FORMS.iter().max_by(|a, b| {
+    // Of equally near forms the last one found wins, so the plainer ones are looked at last.
+    let near = FORMS.iter().rev().max_by(|a, b| {
         let likeness = |form: &str| strsim::jaro_winkler(form.split(':').next().unwrap_or(form), kind);
         likeness(a).total_cmp(&likeness(b))
     });
-    format!("\"{text}\" is not a part of a key; did you mean \"{}\"? Parts are {}", near.unwrap_or(&"path"), FORMS.join(", "))
+    format!(
+        "\"{text}\" is not a part of a key; did you mean \"{}\"? Parts are {}",
+        near.unwrap_or(&"path"),
+        FORMS.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -211,7 +216,8 @@ mod tests {
 
     #[test]
     fn each_source_gives_its_bytes() {
-        let head = head("/a/b%20?x=1&y=&z", &[("X-User", "u"), ("Cookie", "a=1; sid=s"), ("X-Empty", ""), ("x-user", "v")]);
+        let head =
+            head("/a/b%20?x=1&y=&z", &[("X-User", "u"), ("Cookie", "a=1; sid=s"), ("X-Empty", ""), ("x-user", "v")]);
         let check = |part: &str, expected: Option<&[u8]>| {
             assert_eq!(bytes(&[part], &head), expected.map(|expected| (expected.to_vec(), 0)), "{part}");
         };
@@ -236,7 +242,8 @@ mod tests {
     #[test]
     fn the_first_alternative_that_is_whole_wins() {
         let head = head("/p", &[("X-A", "a")]);
-        let (joined, source) = bytes(&["cookie:sid", "header:x-a + header:x-b", "header:x-a + path", "path"], &head).unwrap();
+        let (joined, source) =
+            bytes(&["cookie:sid", "header:x-a + header:x-b", "header:x-a + path", "path"], &head).unwrap();
         assert_eq!((joined.as_slice(), source), (&b"\x01\0\0\0a\x02\0\0\0/p"[..], 2));
         assert_eq!(bytes(&["header:none", "cookie:none"], &head), None);
     }

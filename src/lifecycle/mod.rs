@@ -1,2 +1,5 @@
 //! Start, replace, stop. Knows no requests.
 pub mod settings;
+pub mod shutdown;
+pub mod signals;
+pub mod systemd;

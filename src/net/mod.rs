@@ -1,2 +1,5 @@
 //! Sockets and TLS. Knows no HTTP, no routes, no upstreams.
 pub mod settings;
+pub mod socket;
+pub mod stream;
+pub mod tls;

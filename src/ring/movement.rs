@@ -117,7 +117,10 @@ impl<'a> Union<'a> {
 
     fn without_own_changes(&self, id: &EndpointId) -> Vec<(u64, bool)> {
         let points = self.places.iter().zip(&self.owners);
-        points.filter(|(_, owner)| owner.id != id || owner.is_common).map(|(place, owner)| (*place, owner.id == id)).collect()
+        points
+            .filter(|(_, owner)| owner.id != id || owner.is_common)
+            .map(|(place, owner)| (*place, owner.id == id))
+            .collect()
     }
 }
 
@@ -128,7 +131,8 @@ fn point_shares(points: &[u64], probes: u32) -> Vec<f64> {
         let place = place_of(points[index]);
         let previous = place_of(points[if index == 0 { points.len() - 1 } else { index - 1 }]);
         // A single point has the whole circle.
-        let distance = if points.len() == 1 { 1 << super::PLACE_BITS } else { place.wrapping_sub(previous) & super::PLACE_MASK };
+        let distance =
+            if points.len() == 1 { 1 << super::PLACE_BITS } else { place.wrapping_sub(previous) & super::PLACE_MASK };
         distance as f64 / circle
     };
     let arcs: Vec<f64> = (0..points.len()).map(arc).collect();

@@ -164,12 +164,25 @@ fn a_damaged_ring_is_not_published() {
             assert_eq!(found, Err(expected));
         }
     };
-    check(&|ring| { ring.points.remove(7); }, None);
+    check(
+        &|ring| {
+            ring.points.remove(7);
+        },
+        None,
+    );
     check(&|ring| ring.points.swap(3, 30), Some(VerifyError::Order));
     check(&|ring| ring.points[9] |= 0xff_ffff, None);
-    check(&|ring| ring.points[9] = ring.points[9] & !0xff_ffff | (ring.points[9] & 0xff_ffff).wrapping_add(1) % 5, None);
+    check(
+        &|ring| ring.points[9] = ring.points[9] & !0xff_ffff | (ring.points[9] & 0xff_ffff).wrapping_add(1) % 5,
+        None,
+    );
     check(&|ring| ring.prefixes[3] += 1, Some(VerifyError::Table));
-    check(&|ring| { ring.members.pop(); }, Some(VerifyError::Members));
+    check(
+        &|ring| {
+            ring.members.pop();
+        },
+        Some(VerifyError::Members),
+    );
     check(&|ring| ring.live_members -= 1, Some(VerifyError::Members));
 }
 
@@ -205,7 +218,8 @@ fn exact_movement_agrees_with_sampling() {
         let (before, after) = (ring(&settings, &before), ring(&settings, &after));
         let total = 400_000;
         let keys = (0..total).map(|number| mix64(number + 99));
-        let moved = keys.filter(|key| before.id(before.owner(*key).unwrap()) != after.id(after.owner(*key).unwrap())).count();
+        let moved =
+            keys.filter(|key| before.id(before.owner(*key).unwrap()) != after.id(after.owner(*key).unwrap())).count();
         let sampled = moved as f64 / total as f64;
         let exact = movement::moved(&before, &after);
         assert!((sampled - exact).abs() < 0.003, "{probes} probes: {sampled} sampled, {exact} exact");
@@ -223,8 +237,14 @@ fn the_default_is_even_enough() {
 
 #[test]
 fn placement_version_1_never_changes() {
-    let mut lines = String::from("# placement version 1: key hash, settings, candidates in order. Frozen: a new line is a new version.\n");
-    let five: Vec<Member> = ["10.0.0.1:8080", "10.0.0.2:8080", "cache-a", "cache-b", "[::1]:80"].into_iter().zip([1, 1, 2, 1, 3]).map(|(id, weight)| member(id, weight)).collect();
+    let mut lines = String::from(
+        "# placement version 1: key hash, settings, candidates in order. Frozen: a new line is a new version.\n",
+    );
+    let five: Vec<Member> = ["10.0.0.1:8080", "10.0.0.2:8080", "cache-a", "cache-b", "[::1]:80"]
+        .into_iter()
+        .zip([1, 1, 2, 1, 3])
+        .map(|(id, weight)| member(id, weight))
+        .collect();
     for (name, settings) in [
         ("default", Settings::default()),
         ("one-probe", Settings { probes: 1, ..Settings::default() }),

@@ -20,7 +20,9 @@ impl HostPattern {
         let is_literal = name.starts_with('[') && name.ends_with(']') && lower == name;
         let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
         if name.is_empty() || !(is_literal || is_name) {
-            return Err(format!("\"{text}\" is not a host: write \"example.com\" or \"*.example.com\", without a port"));
+            return Err(format!(
+                "\"{text}\" is not a host: write \"example.com\" or \"*.example.com\", without a port"
+            ));
         }
         Ok(if lower == name { Self::Exact(lower) } else { Self::Suffix(format!(".{name}")) })
     }

@@ -171,7 +171,8 @@ impl Matcher {
         if !self.headers.iter().all(|wanted| wanted.matches(head)) {
             return None;
         }
-        let conditions = usize::from(!self.listeners.is_empty()) + usize::from(!self.methods.is_empty()) + self.headers.len();
+        let conditions =
+            usize::from(!self.listeners.is_empty()) + usize::from(!self.methods.is_empty()) + self.headers.len();
         Some((host_rank, path_rank, conditions))
     }
 

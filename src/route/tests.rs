@@ -87,7 +87,8 @@ fn methods_fields_and_listeners_are_conditions() {
 
 #[test]
 fn a_path_that_means_another_route_is_refused() {
-    let table = RouteTable::new(vec![route("any", &[], PathPattern::Any), route("admin", &[], prefix("/admin"))]).unwrap();
+    let table =
+        RouteTable::new(vec![route("any", &[], PathPattern::Any), route("admin", &[], prefix("/admin"))]).unwrap();
     for path in ["/a/../admin", "/%61dmin", "/a/%2e%2e/admin", "/./admin/x", "/admin/..", "/admin/%2E./x"] {
         assert_eq!(find(&table, "x", path), Err(Miss::AmbiguousPath), "{path}");
     }
@@ -98,7 +99,11 @@ fn a_path_that_means_another_route_is_refused() {
 
 #[test]
 fn equal_matchers_are_an_error() {
-    let routes = vec![route("a", &["x", "y"], prefix("/p")), route("b", &[], prefix("/p")), route("c", &["Y", "x"], prefix("/p"))];
+    let routes = vec![
+        route("a", &["x", "y"], prefix("/p")),
+        route("b", &[], prefix("/p")),
+        route("c", &["Y", "x"], prefix("/p")),
+    ];
     assert_eq!(RouteTable::new(routes).unwrap_err(), EqualRoutes(0, 2));
 }
 

@@ -1,0 +1,211 @@
+//! `/metrics`: cells of all workers summed, family by family.
+use super::ports::Process;
+use crate::ring::fingerprint;
+use crate::snapshot::Snapshot;
+use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::upstream::Upstream;
+use crate::telemetry::cells::HistogramSums;
+use crate::telemetry::labels::ErrorReason;
+use crate::telemetry::labels::Position;
+use crate::telemetry::labels::RefusedReason;
+use crate::telemetry::labels::RetryReason;
+use crate::telemetry::labels::StatusClass;
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::Exposition;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+/// What stands for a route or an upstream where none was found.
+const NONE: &str = "none";
+
+/// The text of a scrape.
+pub fn render(snapshot: &Snapshot, process: &Process) -> Result<Vec<u8>, prometheus::Error> {
+    let mut exposition = Exposition::default();
+    requests(&mut exposition, snapshot);
+    upstreams(&mut exposition, snapshot);
+    endpoints(&mut exposition, snapshot);
+    rings(&mut exposition, snapshot);
+    listeners(&mut exposition, snapshot);
+    self::process(&mut exposition, process);
+    exposition.render()
+}
+
+fn route_name(snapshot: &Snapshot, index: usize) -> &str {
+    snapshot.routes.routes().get(index).map_or(NONE, |route| route.name.as_str())
+}
+
+fn requests(exposition: &mut Exposition, snapshot: &Snapshot) {
+    exposition.family(&metrics::REQUESTS, |series| {
+        for listener in &snapshot.listeners {
+            for (index, requests) in listener.requests.iter().enumerate() {
+                let upstream =
+                    snapshot.targets.get(index).map_or(NONE, |index| snapshot.upstream(*index).name.as_str());
+                let mut codes: BTreeMap<u16, u64> = BTreeMap::new();
+                requests.iter().for_each(|cell| cell.each(|code, count| *codes.entry(code).or_default() += count));
+                for (code, count) in codes {
+                    let code = if code == 0 { "other".to_string() } else { code.to_string() };
+                    let labels = [listener.name.as_str(), route_name(snapshot, index), upstream, &code];
+                    series.value(&labels, count as f64);
+                }
+            }
+        }
+    });
+    exposition.family(&metrics::REQUEST_DURATION, |series| {
+        for (index, route) in snapshot.route_stats.iter().enumerate() {
+            let mut sums = HistogramSums::default();
+            route.iter().for_each(|cell| cell.duration.add_to(&mut sums));
+            series.histogram(&[route_name(snapshot, index)], &sums);
+        }
+    });
+    exposition.family(&metrics::KEY_MISSING, |series| {
+        for (index, route) in snapshot.route_stats.iter().enumerate().take(snapshot.routes.routes().len()) {
+            series.value(&[route_name(snapshot, index)], route.sum(|cell| cell.key_missing.get()) as f64);
+        }
+    });
+}
+
+fn upstreams(exposition: &mut Exposition, snapshot: &Snapshot) {
+    exposition.family(&metrics::UPSTREAM_DURATION, |series| {
+        for upstream in &snapshot.upstreams {
+            let mut sums = HistogramSums::default();
+            upstream.stats.iter().for_each(|cell| cell.duration.add_to(&mut sums));
+            series.histogram(&[upstream.name.as_str()], &sums);
+        }
+    });
+    exposition.family(&metrics::POSITIONS, |series| {
+        for (upstream, position) in each(snapshot, Position::ALL) {
+            let count = upstream.stats.sum(|cell| cell.positions[*position as usize].get());
+            series.value(&[upstream.name.as_str(), position.as_str()], count as f64);
+        }
+    });
+    exposition.family(&metrics::RETRIES, |series| {
+        for (upstream, reason) in each(snapshot, RetryReason::ALL) {
+            let count = upstream.stats.sum(|cell| cell.retries[*reason as usize].get());
+            series.value(&[upstream.name.as_str(), reason.as_str()], count as f64);
+        }
+    });
+    exposition.family(&metrics::BUDGET_EXHAUSTED, |series| {
+        for upstream in &snapshot.upstreams {
+            series.value(&[upstream.name.as_str()], upstream.stats.sum(|cell| cell.budget_exhausted.get()) as f64);
+        }
+    });
+}
+
+fn each<'a, T>(snapshot: &'a Snapshot, labels: &'a [T]) -> impl Iterator<Item = (&'a Upstream, &'a T)> {
+    snapshot.upstreams.iter().flat_map(move |upstream| labels.iter().map(move |label| (&**upstream, label)))
+}
+
+fn endpoints(exposition: &mut Exposition, snapshot: &Snapshot) {
+    let all = || {
+        let endpoints = |upstream: &'_ std::sync::Arc<Upstream>| -> Vec<(String, usize, std::sync::Arc<Endpoint>)> {
+            let name = upstream.name.to_string();
+            upstream
+                .endpoints
+                .iter()
+                .enumerate()
+                .map(|(slot, endpoint)| (name.clone(), slot, endpoint.clone()))
+                .collect()
+        };
+        snapshot.upstreams.iter().flat_map(move |upstream| {
+            let upstream_ref = upstream.clone();
+            endpoints(upstream)
+                .into_iter()
+                .map(move |(name, slot, endpoint)| (upstream_ref.clone(), name, slot, endpoint))
+        })
+    };
+    exposition.family(&metrics::UPSTREAM_REQUESTS, |series| {
+        for (_, name, _, endpoint) in all() {
+            for class in StatusClass::ALL {
+                let count = endpoint.stats.sum(|cell| cell.classes[*class as usize].get());
+                series.value(&[&name, endpoint.id.as_str(), class.as_str()], count as f64);
+            }
+        }
+    });
+    exposition.family(&metrics::UPSTREAM_ERRORS, |series| {
+        for (_, name, _, endpoint) in all() {
+            for reason in ErrorReason::ALL {
+                let count = endpoint.stats.sum(|cell| cell.errors[*reason as usize].get());
+                series.value(&[&name, endpoint.id.as_str(), reason.as_str()], count as f64);
+            }
+        }
+    });
+    exposition.family(&metrics::ENDPOINT_UP, |series| {
+        for (upstream, name, slot, endpoint) in all() {
+            let is_up = !upstream.mask.is_closed(crate::ring::Slot(slot as u32));
+            series.value(&[&name, endpoint.id.as_str()], f64::from(u8::from(is_up)));
+        }
+    });
+    exposition.family(&metrics::ENDPOINT_IN_FLIGHT, |series| {
+        for (_, name, _, endpoint) in all() {
+            series.value(&[&name, endpoint.id.as_str()], endpoint.in_flight() as f64);
+        }
+    });
+    exposition.family(&metrics::ENDPOINT_KEY_SHARE, |series| {
+        for (upstream, name, slot, endpoint) in all() {
+            series.value(&[&name, endpoint.id.as_str()], upstream.change.shares.get(slot).copied().unwrap_or(0.0));
+        }
+    });
+    exposition.family(&metrics::EJECTIONS, |series| {
+        for (_, name, _, endpoint) in all() {
+            series.value(&[&name, endpoint.id.as_str()], endpoint.ejections.load(Ordering::Relaxed) as f64);
+        }
+    });
+}
+
+fn rings(exposition: &mut Exposition, snapshot: &Snapshot) {
+    exposition.family(&metrics::RING_GENERATION, |series| series.value(&[], snapshot.generation as f64));
+    exposition.family(&metrics::RING_POINTS, |series| {
+        for upstream in &snapshot.upstreams {
+            series.value(&[upstream.name.as_str()], upstream.ring.point_count() as f64);
+        }
+    });
+    exposition.family(&metrics::RING_BUILD, |series| {
+        for upstream in &snapshot.upstreams {
+            series.value(&[upstream.name.as_str()], upstream.change.build.as_secs_f64());
+        }
+    });
+    exposition.family(&metrics::RING_MOVED, |series| {
+        for upstream in &snapshot.upstreams {
+            series.value(&[upstream.name.as_str()], upstream.change.moved);
+        }
+    });
+    exposition.family(&metrics::RING_FINGERPRINT, |series| {
+        for upstream in &snapshot.upstreams {
+            let fingerprint = fingerprint::of(upstream.ring.settings(), upstream.ring.members());
+            series.value(&[upstream.name.as_str(), &fingerprint.to_string()], 1.0);
+        }
+    });
+}
+
+fn listeners(exposition: &mut Exposition, snapshot: &Snapshot) {
+    exposition.family(&metrics::CONNECTIONS, |series| {
+        for listener in &snapshot.listeners {
+            series.value(&[listener.name.as_str()], listener.stats.sum(|cell| cell.connections.get()) as f64);
+        }
+    });
+    exposition.family(&metrics::REFUSED, |series| {
+        for listener in &snapshot.listeners {
+            for reason in RefusedReason::ALL {
+                let count = listener.stats.sum(|cell| cell.refused[*reason as usize].get());
+                series.value(&[listener.name.as_str(), reason.as_str()], count as f64);
+            }
+        }
+    });
+}
+
+fn process(exposition: &mut Exposition, process: &Process) {
+    let reloads = &process.reloads;
+    exposition.family(&metrics::CONFIG_RELOADS, |series| {
+        series.value(&["success"], reloads.successes as f64);
+        series.value(&["failure"], reloads.failures as f64);
+    });
+    exposition.family(&metrics::CONFIG_SUCCESSFUL, |series| {
+        series.value(&[], f64::from(u8::from(reloads.last_succeeded)));
+    });
+    exposition.family(&metrics::CONFIG_TIMESTAMP, |series| series.value(&[], reloads.last_success.as_secs_f64()));
+    exposition.family(&metrics::LOG_DROPPED, |series| {
+        series.value(&[], process.access_log.as_ref().map_or(0, |log| log.dropped()) as f64);
+    });
+    exposition.family(&metrics::PANICS, |series| series.value(&[], process.panics as f64));
+    exposition.family(&metrics::BUILD_INFO, |series| series.value(&[env!("CARGO_PKG_VERSION")], 1.0));
+}

@@ -1,0 +1,48 @@
+//! What the admin interface asks of the program; `app` answers.
+use crate::telemetry::access_log::AccessLogControl;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// A future that may cross threads.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The rest of the program, as operators see it.
+pub trait Operator: Send + Sync {
+    /// Reads the configuration again: what came of it, or everything that is wrong.
+    fn reload(&self) -> Later<Result<String, String>>;
+    /// The configuration as written, before `${}`: file names and texts.
+    fn config(&self) -> Vec<(String, String)>;
+    /// What is known of the process now.
+    fn process(&self) -> Process;
+}
+
+/// The process now.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Why it is not ready; `None` when it is.
+    pub not_ready: Option<&'static str>,
+    /// Time since it was started.
+    pub uptime: Duration,
+    /// Number of workers.
+    pub workers: usize,
+    /// What came of reloads.
+    pub reloads: Reloads,
+    /// Panics so far.
+    pub panics: u64,
+    /// The access log, if there is one.
+    pub access_log: Option<AccessLogControl>,
+}
+
+/// What came of reloads so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reloads {
+    /// Those that were taken up, the first one at the start included.
+    pub successes: u64,
+    /// Those that were refused.
+    pub failures: u64,
+    /// Whether the last one was taken up.
+    pub last_succeeded: bool,
+    /// When one was last taken up, since the epoch.
+    pub last_success: Duration,
+}

@@ -1,0 +1,136 @@
+//! The JSON shapes of the API: what operators' scripts read, so they change only by adding.
+use super::ports::Process;
+use crate::ring::Slot;
+use crate::ring::fingerprint;
+use crate::snapshot::Snapshot;
+use crate::snapshot::upstream::Upstream as Group;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// `/api/v1/status`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// Seconds since it was started.
+    pub uptime_seconds: u64,
+    /// Whether `/readyz` says so.
+    pub ready: bool,
+    /// Number of workers.
+    pub workers: usize,
+    /// The published snapshot.
+    pub generation: u64,
+    /// What came of reloads.
+    pub reloads: Reloads,
+    /// Listeners, in the file's order.
+    pub listeners: Vec<Listener>,
+    /// Upstreams, by name.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// What came of reloads.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Reloads {
+    /// Taken up.
+    pub successes: u64,
+    /// Refused.
+    pub failures: u64,
+    /// Whether the last one was taken up.
+    pub last_succeeded: bool,
+}
+
+/// A listener.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// Connections open now.
+    pub connections: u64,
+}
+
+/// An upstream.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Its name.
+    pub name: String,
+    /// The hash of everything that decides ownership.
+    pub fingerprint: String,
+    /// Points on its ring.
+    pub points: usize,
+    /// Whether so few endpoints are available that verdicts are ignored.
+    pub panic: bool,
+    /// Its endpoints, by id.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// An endpoint.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: String,
+    /// Its address.
+    pub address: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Share of the key space it owns, 0 to 1.
+    pub key_share: f64,
+    /// `up` or `ejected`.
+    pub state: String,
+    /// Requests on their way.
+    pub in_flight: u64,
+    /// Exchanges that went well.
+    pub ok: u64,
+    /// Exchanges that failed.
+    pub failed: u64,
+}
+
+/// The whole of it.
+pub fn status(snapshot: &Snapshot, process: &Process) -> Status {
+    let listener = |listener: &crate::snapshot::Listener| Listener {
+        name: listener.name.to_string(),
+        connections: listener.stats.sum(|cell| cell.connections.get()),
+    };
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        uptime_seconds: process.uptime.as_secs(),
+        ready: process.not_ready.is_none(),
+        workers: process.workers,
+        generation: snapshot.generation,
+        reloads: Reloads {
+            successes: process.reloads.successes,
+            failures: process.reloads.failures,
+            last_succeeded: process.reloads.last_succeeded,
+        },
+        listeners: snapshot.listeners.iter().map(listener).collect(),
+        upstreams: upstreams(snapshot),
+    }
+}
+
+/// All upstreams.
+pub fn upstreams(snapshot: &Snapshot) -> Vec<Upstream> {
+    snapshot.upstreams.iter().map(|group| upstream(group)).collect()
+}
+
+fn upstream(group: &Group) -> Upstream {
+    let endpoint = |(slot, member): (usize, &crate::ring::Member)| {
+        let endpoint = &group.endpoints[slot];
+        let is_closed = group.mask.is_closed(Slot(slot as u32));
+        Endpoint {
+            id: member.id.to_string(),
+            address: endpoint.address.to_string(),
+            weight: member.weight,
+            key_share: group.change.shares.get(slot).copied().unwrap_or(0.0),
+            state: if is_closed { "ejected" } else { "up" }.to_string(),
+            in_flight: endpoint.in_flight(),
+            ok: endpoint.live.sum(|live| live.ok.get()),
+            failed: endpoint.live.sum(|live| live.failed.get()),
+        }
+    };
+    Upstream {
+        name: group.name.to_string(),
+        fingerprint: fingerprint::of(group.ring.settings(), group.ring.members()).to_string(),
+        points: group.ring.point_count(),
+        panic: group.mask.is_panic(),
+        endpoints: group.ring.members().iter().enumerate().map(endpoint).collect(),
+    }
+}

@@ -1,0 +1,179 @@
+//! A request to its route, its key, its candidates, and why each would be used or skipped.
+use crate::base::ids::ListenerName;
+use crate::base::ids::UpstreamName;
+use crate::head::Client;
+use crate::head::Head;
+use crate::head::Method;
+use crate::key::HashKey;
+use crate::route::Miss;
+use crate::snapshot::Snapshot;
+use crate::snapshot::upstream::Upstream;
+use serde::Serialize;
+use thiserror::Error;
+
+/// Where a request goes, and why.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// The route's name.
+    pub route: String,
+    /// The upstream's name.
+    pub upstream: String,
+    /// The key's bytes, those that are not printable as `\x00`; absent without a key.
+    pub key: Option<String>,
+    /// Which alternative gave it, as written.
+    pub source: Option<String>,
+    /// Its hash, 16 digits.
+    pub hash: Option<String>,
+    /// The first candidate; absent without a key.
+    pub owner: Option<String>,
+    /// All candidates in order; without a key the order is that of the ring's endpoints.
+    pub candidates: Vec<Candidate>,
+    /// The snapshot it was explained by.
+    pub generation: u64,
+    /// The ring's fingerprint.
+    pub fingerprint: String,
+}
+
+/// One candidate.
+#[derive(Debug, Serialize)]
+pub struct Candidate {
+    /// The endpoint's id.
+    pub id: String,
+    /// Its address.
+    pub address: String,
+    /// Why it would be skipped now; absent when it would be used.
+    pub skipped: Option<String>,
+}
+
+/// Why nothing can be explained.
+#[derive(Debug, Error)]
+pub enum ExplainError {
+    /// The request cannot be made of what was given.
+    #[error("{0}")]
+    Request(String),
+    /// No route takes it.
+    #[error("no route matches this request")]
+    NoRoute,
+    /// A route would take it with another method.
+    #[error("the route that matches does not take this method")]
+    Method,
+    /// The path means something else than it says.
+    #[error("the path means another route than it says; Ringway answers 400")]
+    Ambiguous,
+    /// The request has no key and the route wants one.
+    #[error("the request has no key, and the route rejects such requests")]
+    KeyMissing,
+}
+
+/// A request made of a URL (`http://host/path`, or a path alone), a method and fields; and whether it is for TLS.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn request(url: &str, method: &str, fields: &[(String, String)]) -> Result<(Head, bool), ExplainError> {
+    let wrong = |what: &str| ExplainError::Request(format!("{what}; write http://example.com/path"));
+    let (secure, authority, target) = match url.split_once("://") {
+        Some((scheme @ ("http" | "https"), rest)) => {
+            let at = rest.find(['/', '?']).unwrap_or(rest.len());
+            (scheme == "https", Some(&rest[..at]), &rest[at..])
+        }
+        Some(_) => return Err(wrong("the URL's scheme is neither http nor https")),
+        None => (false, None, url),
+    };
+    let target = match target.chars().next() {
+        None => "/".to_string(),
+        Some('?') => format!("/{target}"),
+        Some('/') => target.to_string(),
+        Some(_) => return Err(wrong("the URL's path does not begin with a slash")),
+    };
+    let mut head = Head::default();
+    head.set_request(Method::of(method.as_bytes()), method.as_bytes(), target.as_bytes());
+    let named = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value.as_str());
+    let authority = head.append(named.or(authority).unwrap_or("localhost").as_bytes());
+    head.set_authority(authority);
+    for (name, value) in fields {
+        head.push(name.as_bytes(), value.as_bytes());
+    }
+    Ok((head, secure))
+}
+
+/// Explains a request that came in by `listener` (any, if `None`).
+///
+/// # Errors
+/// When no endpoint would be asked.
+pub fn explain(
+    snapshot: &Snapshot,
+    listener: Option<&str>,
+    head: &Head,
+    client: &Client,
+) -> Result<Explanation, ExplainError> {
+    let first = snapshot.listeners.first().map(|listener| listener.name.clone());
+    let listener = listener.map(ListenerName::new).or(first).unwrap_or_else(|| ListenerName::new(""));
+    let index = snapshot.routes.find(&listener, head).map_err(|miss| match miss {
+        Miss::NoRoute => ExplainError::NoRoute,
+        Miss::MethodNotAllowed => ExplainError::Method,
+        Miss::AmbiguousPath => ExplainError::Ambiguous,
+    })?;
+    let route = snapshot.routes.get(index);
+    let upstream = snapshot.upstream(snapshot.upstream_of(index));
+    let forward = route.action.forward();
+    let mut scratch = Vec::new();
+    let extracted = forward.key.as_ref().and_then(|key| {
+        key.extract(head, client, &mut scratch).or_else(|| match forward.on_missing_key {
+            crate::route::action::OnMissingKey::ClientIp => Some(key.of_client(client, &mut scratch)),
+            _ => None,
+        })
+    });
+    if extracted.is_none()
+        && forward.key.is_some()
+        && forward.on_missing_key == crate::route::action::OnMissingKey::Reject
+    {
+        return Err(ExplainError::KeyMissing);
+    }
+    let source = extracted.and_then(|extracted| forward.key.as_ref().map(|key| key.source_text(extracted.source)));
+    let mut explanation = of_key(snapshot, upstream, extracted.map(|extracted| extracted.key));
+    explanation.route = route.name.to_string();
+    explanation.key = extracted.map(|_| scratch.escape_ascii().to_string());
+    explanation.source = source.map(str::to_string);
+    Ok(explanation)
+}
+
+/// Explains a key given by its bytes, whatever route it would come by.
+pub fn explain_key(snapshot: &Snapshot, name: &UpstreamName, key: &[u8]) -> Option<Explanation> {
+    let upstream = snapshot.upstream_named(name)?;
+    let hash = HashKey(upstream.settings.ring.hash.hash(key));
+    let mut explanation = of_key(snapshot, upstream, Some(hash));
+    explanation.key = Some(key.escape_ascii().to_string());
+    Some(explanation)
+}
+
+fn of_key(snapshot: &Snapshot, upstream: &Upstream, key: Option<HashKey>) -> Explanation {
+    let reach = upstream.settings.failover.map_or(usize::MAX, |further| further.saturating_add(1));
+    let slots: Vec<_> = upstream.ring.candidates(key.map_or(0, |key| key.0)).collect();
+    let mut candidates = Vec::new();
+    for (rank, slot) in slots.iter().enumerate() {
+        let endpoint = upstream.endpoint(*slot);
+        let skipped = match (upstream.mask.is_open(*slot), upstream.mask.is_closed(*slot)) {
+            (false, _) => Some("ejected: it failed in real traffic".to_string()),
+            (true, true) => None,
+            (true, false) if rank >= reach => Some(format!("beyond failover = {}", reach - 1)),
+            (true, false) => None,
+        };
+        candidates.push(Candidate { id: endpoint.id.to_string(), address: endpoint.address.to_string(), skipped });
+    }
+    for (slot, member) in upstream.ring.members().iter().enumerate().filter(|(_, member)| member.weight == 0) {
+        let address = upstream.endpoints[slot].address.to_string();
+        candidates.push(Candidate { id: member.id.to_string(), address, skipped: Some("weight 0".into()) });
+    }
+    let fingerprint = crate::ring::fingerprint::of(upstream.ring.settings(), upstream.ring.members());
+    Explanation {
+        route: String::new(),
+        upstream: upstream.name.to_string(),
+        key: None,
+        source: None,
+        hash: key.map(|key| format!("{:016x}", key.0)),
+        owner: key.and(slots.first()).map(|slot| upstream.endpoint(*slot).id.to_string()),
+        candidates,
+        generation: snapshot.generation,
+        fingerprint: fingerprint.to_string(),
+    }
+}

@@ -1,0 +1,2 @@
+//! PURE answers about rings, for commands and the admin interface alike.
+pub mod explain;

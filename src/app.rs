@@ -1,0 +1,436 @@
+//! Builds each part, hands each what it needs, starts the tasks. The one file that sees every part; no TOML, no requests.
+use crate::admin;
+use crate::admin::Admin;
+use crate::admin::ports::Later;
+use crate::admin::ports::Operator;
+use crate::admin::ports::Process;
+use crate::admin::ports::Reloads;
+use crate::base::clock;
+use crate::config;
+use crate::config::Config;
+use crate::config::watch::ConfigWatch;
+use crate::control::Control;
+use crate::control::ControlHandle;
+use crate::control::Published;
+use crate::lifecycle::settings::ReloadOn;
+use crate::lifecycle::shutdown;
+use crate::lifecycle::shutdown::Ended;
+use crate::lifecycle::signals::Intent;
+use crate::lifecycle::signals::Signals;
+use crate::lifecycle::systemd;
+use crate::listener;
+use crate::listener::Front;
+use crate::pool;
+use crate::pool::Pool;
+use crate::proxy::Proxy;
+use crate::snapshot::handle::SnapshotHandle;
+use crate::telemetry::access_log::AccessLogControl;
+use crate::telemetry::access_log::AccessLogWriter;
+use crate::telemetry::cells::Gauge;
+use crate::telemetry::cells::PerWorker;
+use crate::telemetry::logging;
+use crate::telemetry::logging::LevelHandle;
+use crate::telemetry::panics;
+use crate::telemetry::settings::AccessFormat;
+use crate::worker::Remote;
+use crate::worker::Worker;
+use crate::worker::Workers;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+/// How old a line of the access log gets before it is sent to its writer.
+const FLUSH: Duration = Duration::from_millis(100);
+/// Reloads that may wait; whoever asks for more waits too.
+const MAX_RELOADS: usize = 16;
+
+/// Why the program cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The access log cannot be written.
+    #[error("open the access log {path}: {source}")]
+    AccessLog {
+        /// Its file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// An address cannot be had.
+    #[error("listen on {address} for the admin interface: {source}")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Listener(#[from] listener::OpenError),
+    /// What is desired cannot be built.
+    #[error(transparent)]
+    Build(#[from] crate::control::build::BuildError),
+    /// The system refuses threads or signals.
+    #[error("start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs the proxy until a signal ends it. `path` is the file to read again on changes; `on_ready` is told the addresses.
+///
+/// # Errors
+/// When it cannot start; nothing is left behind then.
+pub async fn run(
+    config: Config,
+    path: Option<PathBuf>,
+    on_ready: impl FnOnce(&Addresses),
+) -> Result<Ended, StartError> {
+    let level = logging::start(config.log.level);
+    panics::install();
+    let mut signals = Signals::new()?;
+    let count = config.server.workers.unwrap_or_else(cores);
+    let (control, control_handle) = Control::new(config.desired(), count)?;
+    let snapshots = control.snapshots();
+    let access_log = open_access_log(&config)?;
+    let admin_listener = bind_admin(config.admin.address).await?;
+    let prepared = config.listeners.iter().map(|settings| listener::prepare(settings, Some(count)));
+    let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+
+    // From here on nothing can fail any more.
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let workers = Workers::start(count, &snapshots, &control.attention())?;
+    let remote = workers.remote();
+    let loads: Arc<PerWorker<Gauge>> = Arc::new(PerWorker::new(count));
+    for worker in 0..count {
+        let log = access_log.as_ref().map(|writer| writer.handle(config.log.access));
+        let (loads, to_others) = (loads.clone(), remote.clone());
+        remote.run_on(worker, Box::new(move |worker| furnish(worker, log, to_others, loads))).await;
+    }
+    let addresses = Addresses {
+        admin: admin_listener.local_addr().unwrap_or(config.admin.address),
+        listeners: prepared.iter().filter_map(listener::Prepared::address).collect(),
+    };
+    tokio::spawn(control.run(remote.clone()));
+    for prepared in prepared {
+        start_listener(&remote, &snapshots, prepared).await;
+    }
+    let (requests, reload_requests) = mpsc::channel(MAX_RELOADS);
+    let shared = Arc::new(Shared {
+        started: clock::now(),
+        workers: count,
+        access_log: access_log.as_ref().map(AccessLogWriter::control),
+        requests,
+        state: Mutex::new(SharedState::new(&config)),
+    });
+    let admin = Arc::new(Admin { snapshots: snapshots.clone(), operator: Arc::new(Desk(shared.clone())) });
+    tokio::spawn(admin::serve(admin, admin_listener));
+    let watch = path.as_ref().map(|path| ConfigWatch::start(path.clone(), config.sources.clone()));
+    let is_watching = config.server.reload == ReloadOn::Watch;
+    let mut reloader =
+        Reloader { config, path, control: control_handle, snapshots, remote: remote.clone(), level, shared };
+    log_start(&addresses, count);
+    systemd::ready();
+    on_ready(&addresses);
+
+    reloader.serve(&mut signals, reload_requests, watch.filter(|_| is_watching)).await;
+
+    systemd::stopping();
+    reloader.shared.set_not_ready("shutting down");
+    let Reloader { config, shared: _shared, .. } = reloader;
+    let stop = || async {
+        for listener in &config.listeners {
+            listener::stop(&remote, &listener.name).await;
+        }
+    };
+    let ended = shutdown::run(&config.server, &mut signals, stop, || loads.sum(Gauge::get)).await;
+    workers.stop().await;
+    if let Some(access_log) = access_log {
+        access_log.close();
+    }
+    match ended {
+        Ended::Clean => tracing::info!("Ringway has ended; nothing was cut off."),
+        Ended::TimedOut(open) => tracing::warn!(open, "Ringway has ended; time was up for some connections."),
+        Ended::Forced => tracing::warn!("Ringway has ended at once, as asked."),
+    }
+    Ok(ended)
+}
+
+/// Where a running proxy is reached.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// The admin interface.
+    pub admin: SocketAddr,
+    /// The listeners, in the file's order.
+    pub listeners: Vec<SocketAddr>,
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn open_access_log(config: &Config) -> Result<Option<AccessLogWriter>, StartError> {
+    if config.log.access == AccessFormat::Off {
+        return Ok(None);
+    }
+    let path = config.log.access_path.as_deref();
+    let name = || path.map_or_else(|| "standard output".into(), |path| path.display().to_string());
+    AccessLogWriter::start(path).map(Some).map_err(|source| StartError::AccessLog { path: name(), source })
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<tokio::net::TcpListener, StartError> {
+    tokio::net::TcpListener::bind(address).await.map_err(|source| StartError::Admin { address, source })
+}
+
+/// Puts a worker's rooms up: its proxy, its doors, its housekeeping.
+fn furnish(
+    worker: &Rc<Worker>,
+    access_log: Option<crate::telemetry::access_log::AccessLog>,
+    remote: Remote,
+    loads: Arc<PerWorker<Gauge>>,
+) {
+    let proxy = Rc::new(Proxy { worker: worker.clone(), pool: Pool::new(worker.clone()), access_log });
+    Front::install(worker.clone(), proxy.clone(), remote, loads);
+    let housekeeping = proxy;
+    drop(tokio::task::spawn_local(async move {
+        let per_sweep = (pool::SWEEP.as_millis() / FLUSH.as_millis()) as u64;
+        let mut beat = 0u64;
+        loop {
+            tokio::time::sleep(FLUSH).await;
+            beat += 1;
+            if let Some(log) = &housekeeping.access_log {
+                log.flush();
+            }
+            if beat.is_multiple_of(per_sweep) {
+                housekeeping.pool.sweep();
+            }
+        }
+    }));
+}
+
+async fn start_listener(remote: &Remote, snapshots: &SnapshotHandle, prepared: listener::Prepared) {
+    let snapshot = snapshots.load();
+    let known = snapshot.listeners.iter().find(|listener| listener.name == *prepared.name());
+    match known {
+        Some(known) => listener::start(remote, prepared, known.stats.clone()).await,
+        None => tracing::error!(listener = %prepared.name(), "A listener is missing from the snapshot."),
+    }
+}
+
+fn log_start(addresses: &Addresses, workers: usize) {
+    let listeners: Vec<String> = addresses.listeners.iter().map(ToString::to_string).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, listeners = listeners.join(" "), admin = %addresses.admin, workers, "Ringway is ready.");
+}
+
+/// What the admin interface may see and ask for.
+struct Shared {
+    started: Instant,
+    workers: usize,
+    access_log: Option<AccessLogControl>,
+    requests: mpsc::Sender<oneshot::Sender<Result<String, String>>>,
+    state: Mutex<SharedState>,
+}
+
+struct SharedState {
+    not_ready: Option<&'static str>,
+    reloads: Reloads,
+    config: Vec<(String, String)>,
+}
+
+impl SharedState {
+    fn new(config: &Config) -> Self {
+        let reloads = Reloads { successes: 1, failures: 0, last_succeeded: true, last_success: clock::since_epoch() };
+        Self { not_ready: None, reloads, config: texts(config) }
+    }
+}
+
+fn texts(config: &Config) -> Vec<(String, String)> {
+    config.sources.files.iter().map(|file| (file.name.clone(), file.text.clone())).collect()
+}
+
+impl Shared {
+    fn with<T>(&self, act: impl FnOnce(&mut SharedState) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_not_ready(&self, why: &'static str) {
+        self.with(|state| state.not_ready = Some(why));
+    }
+}
+
+/// Answers the admin interface.
+struct Desk(Arc<Shared>);
+
+impl Operator for Desk {
+    fn reload(&self) -> Later<Result<String, String>> {
+        let requests = self.0.requests.clone();
+        Box::pin(async move {
+            let gone = || "the program is about to end".to_string();
+            let (answer, answered) = oneshot::channel();
+            requests.send(answer).await.map_err(|_| gone())?;
+            answered.await.map_err(|_| gone())?
+        })
+    }
+
+    fn config(&self) -> Vec<(String, String)> {
+        self.0.with(|state| state.config.clone())
+    }
+
+    fn process(&self) -> Process {
+        let (not_ready, reloads) = self.0.with(|state| (state.not_ready, state.reloads));
+        Process {
+            not_ready,
+            uptime: self.0.started.elapsed(),
+            workers: self.0.workers,
+            reloads,
+            panics: panics::count(),
+            access_log: self.0.access_log.clone(),
+        }
+    }
+}
+
+/// Takes changes up: from the file, from SIGHUP, from the admin interface, all the same way.
+struct Reloader {
+    config: Config,
+    path: Option<PathBuf>,
+    control: ControlHandle,
+    snapshots: Arc<SnapshotHandle>,
+    remote: Remote,
+    level: LevelHandle,
+    shared: Arc<Shared>,
+}
+
+impl Reloader {
+    /// Serves until a signal asks for the end.
+    async fn serve(
+        &mut self,
+        signals: &mut Signals,
+        mut requests: mpsc::Receiver<oneshot::Sender<Result<String, String>>>,
+        mut watch: Option<ConfigWatch>,
+    ) {
+        loop {
+            let changed = async {
+                match &mut watch {
+                    Some(watch) => watch.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                intent = signals.next() => match intent {
+                    Intent::Stop | Intent::End => return,
+                    // The outcome is in the log and in the metrics.
+                    Intent::Reload => drop(self.reload("SIGHUP").await),
+                    Intent::ReopenLog => self.shared.access_log.iter().for_each(AccessLogControl::reopen),
+                },
+                Some(answer) = requests.recv() => {
+                    let outcome = self.reload("the admin interface").await;
+                    if answer.send(outcome).is_err() {
+                        tracing::debug!("Nobody waited for a reload any more.");
+                    }
+                }
+                () = changed => drop(self.reload("a change of the file").await),
+            }
+        }
+    }
+
+    async fn reload(&mut self, cause: &str) -> Result<String, String> {
+        systemd::reloading();
+        let outcome = self.take_up().await;
+        self.shared.with(|state| {
+            state.reloads.last_succeeded = outcome.is_ok();
+            match &outcome {
+                Ok(_) => {
+                    state.reloads.successes += 1;
+                    state.reloads.last_success = clock::since_epoch();
+                    state.config = texts(&self.config);
+                }
+                Err(_) => state.reloads.failures += 1,
+            }
+        });
+        match &outcome {
+            Ok(done) => tracing::info!(cause, "Configuration taken up: {done}"),
+            Err(problems) => tracing::error!(cause, "Configuration refused, the old one stays:\n{problems}"),
+        }
+        systemd::ready();
+        outcome
+    }
+
+    /// Read, validate, take addresses, build, verify, publish; then the doors. Up to the publishing nothing has changed.
+    async fn take_up(&mut self) -> Result<String, String> {
+        let Some(path) = &self.path else {
+            return Err("this configuration is built in, there is no file to read".into());
+        };
+        let next = config::load(path).map_err(|problems| problems.to_string())?;
+        if next.sources.hash == self.config.sources.hash {
+            return Ok("nothing has changed".into());
+        }
+        self.refuse_restarts(&next)?;
+        let mut prepared = Vec::new();
+        for settings in &next.listeners {
+            let is_new = !self.config.listeners.iter().any(|old| is_same_door(old, settings));
+            let workers = is_new.then_some(self.shared.workers);
+            prepared.push(listener::prepare(settings, workers).map_err(|error| error.to_string())?);
+        }
+        let published = self.control.replace(next.desired()).await.map_err(|error| error.to_string())?;
+        self.swap_doors(&next, prepared).await;
+        self.level.set(next.log.level);
+        for warning in &next.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.config = next;
+        Ok(describe(&published))
+    }
+
+    fn refuse_restarts(&self, next: &Config) -> Result<(), String> {
+        let old = &self.config;
+        let changed = [
+            ("server.workers", old.server.workers != next.server.workers),
+            ("server.reload", old.server.reload != next.server.reload),
+            ("admin.address", old.admin != next.admin),
+            ("log.access", old.log.access != next.log.access),
+            ("log.access_path", old.log.access_path != next.log.access_path),
+        ];
+        let names: Vec<&str> = changed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
+        if names.is_empty() { Ok(()) } else { Err(format!("a change of {} needs a restart", names.join(", "))) }
+    }
+
+    async fn swap_doors(&self, next: &Config, prepared: Vec<listener::Prepared>) {
+        for old in &self.config.listeners {
+            if !next.listeners.iter().any(|new| is_same_door(old, new)) {
+                listener::stop(&self.remote, &old.name).await;
+            }
+        }
+        for prepared in prepared {
+            if prepared.address().is_some() {
+                start_listener(&self.remote, &self.snapshots, prepared).await;
+                continue;
+            }
+            let snapshot = self.snapshots.load();
+            if let Some(known) = snapshot.listeners.iter().find(|listener| listener.name == *prepared.name()) {
+                listener::replace(&self.remote, &prepared, known.stats.clone()).await;
+            }
+        }
+    }
+}
+
+fn is_same_door(old: &listener::settings::Settings, new: &listener::settings::Settings) -> bool {
+    old.name == new.name && old.address == new.address
+}
+
+fn describe(published: &Published) -> String {
+    let rings: Vec<String> = published
+        .rings
+        .iter()
+        .map(|(name, moved, fingerprint)| format!("{name}: {:.2}% of keys moved, ring {fingerprint}", moved * 100.0))
+        .collect();
+    let rings = if rings.is_empty() { "no key moved".to_string() } else { rings.join("; ") };
+    format!("generation {}, {rings}", published.generation)
+}

@@ -1,0 +1,102 @@
+//! `explain`: which endpoint a request goes to and why, by a file or by a running proxy.
+use super::ExplainArgs;
+use super::FAILED;
+use super::OK;
+use super::WRONG;
+use super::admin;
+use crate::analysis::explain;
+use crate::base::clock;
+use crate::config;
+use crate::control::build;
+use crate::control::state::State;
+use crate::head::Client;
+use percent_encoding::NON_ALPHANUMERIC;
+use percent_encoding::utf8_percent_encode;
+use std::path::Path;
+
+/// Explains one request.
+///
+/// # Errors
+/// When the running proxy cannot be asked.
+pub fn run(args: &ExplainArgs) -> anyhow::Result<u8> {
+    let mut fields = Vec::new();
+    for field in &args.headers {
+        let Some((name, value)) = field.split_once(':') else {
+            eprintln!("ringway: a field is \"name: value\", not \"{field}\"");
+            return Ok(WRONG);
+        };
+        fields.push((name.trim().to_string(), value.trim().to_string()));
+    }
+    match (&args.config, &args.admin) {
+        (Some(path), _) => by_file(args, &fields, path),
+        (None, Some(url)) => by_proxy(args, &fields, url),
+        (None, None) => Ok(WRONG),
+    }
+}
+
+fn by_file(args: &ExplainArgs, fields: &[(String, String)], path: &Path) -> anyhow::Result<u8> {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(WRONG);
+        }
+    };
+    let (snapshot, _) = build::build(&mut State::new(1), config.desired(), clock::now())?;
+    let (head, secure) = match explain::request(&args.url, &args.method, fields) {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("ringway: {error}");
+            return Ok(WRONG);
+        }
+    };
+    let client = Client { ip: args.client_ip, secure };
+    match explain::explain(&snapshot, args.listener.as_deref(), &head, &client) {
+        Ok(explanation) => {
+            print(args, &serde_json::to_value(&explanation)?);
+            Ok(OK)
+        }
+        Err(error) => {
+            eprintln!("ringway: {error}");
+            Ok(FAILED)
+        }
+    }
+}
+
+fn by_proxy(args: &ExplainArgs, fields: &[(String, String)], admin: &str) -> anyhow::Result<u8> {
+    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let mut query = format!("url={}&method={}&client_ip={}", encode(&args.url), encode(&args.method), args.client_ip);
+    for (name, value) in fields {
+        query.push_str(&format!("&header={}", encode(&format!("{name}: {value}"))));
+    }
+    if let Some(listener) = &args.listener {
+        query.push_str(&format!("&listener={}", encode(listener)));
+    }
+    let explanation = admin::call(admin, "GET", &format!("/api/v1/explain?{query}"))?;
+    print(args, &explanation);
+    Ok(OK)
+}
+
+/// Prints what an explanation holds, from its JSON: a running proxy may be of another version.
+fn print(args: &ExplainArgs, explanation: &serde_json::Value) {
+    if args.json {
+        println!("{explanation}");
+        return;
+    }
+    let text = |name: &str| explanation[name].as_str().unwrap_or("-").to_string();
+    println!("route       {}", text("route"));
+    println!("upstream    {}", text("upstream"));
+    println!("key         {}", text("key"));
+    println!("source      {}", text("source"));
+    println!("hash        {}", text("hash"));
+    println!(
+        "owner  {}",
+        explanation["owner"].as_str().unwrap_or("(no key: two endpoints at random, the less busy one)")
+    );
+    println!("candidates");
+    for candidate in explanation["candidates"].as_array().into_iter().flatten() {
+        let text = |name: &str| candidate[name].as_str().unwrap_or("-").to_string();
+        let skipped = candidate["skipped"].as_str().map(|why| format!("  skipped: {why}")).unwrap_or_default();
+        println!("  {}  {}{skipped}", text("id"), text("address"));
+    }
+}

@@ -1,0 +1,132 @@
+//! Commands: arguments, help, exit codes. Each command's work is in its own file.
+pub mod admin;
+pub mod check;
+pub mod demo;
+pub mod explain;
+pub mod run;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Everything went well.
+pub const OK: u8 = 0;
+/// It failed while running.
+pub const FAILED: u8 = 1;
+/// The usage or the configuration is wrong.
+pub const WRONG: u8 = 2;
+
+/// A layer-7 load-balancing reverse proxy for cache and service fleets: each key always at the same endpoint.
+#[derive(Debug, Parser)]
+#[command(name = "ringway", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+struct Cli {
+    /// The configuration to run (or, with -t, to check)
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = false)]
+    config: Option<PathBuf>,
+    /// Check the configuration and end, as `check` does
+    #[arg(short = 't', requires = "config")]
+    test: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy
+    Run {
+        /// The configuration
+        #[arg(short = 'c', long = "config", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Run a proxy with three toy origins on loopback, nothing to configure
+    Demo {
+        /// Where the proxy listens; 0 takes any free port
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+        /// Where its admin interface listens; 0 takes any free port
+        #[arg(long, default_value_t = 9900)]
+        admin_port: u16,
+    },
+    /// Tell everything that is wrong with a configuration, or what it amounts to
+    Check {
+        /// The configuration
+        #[arg(short = 'c', long = "config", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Tell which endpoint a request goes to, and why
+    Explain(ExplainArgs),
+    /// Show a running proxy's upstreams and endpoints
+    Status(AdminArgs),
+    /// Have a running proxy read its configuration again
+    Reload(AdminArgs),
+}
+
+/// What `explain` takes.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The request's URL, or its path
+    url: String,
+    /// Explain by this configuration, offline
+    #[arg(short = 'c', long = "config", value_name = "FILE", conflicts_with = "admin")]
+    config: Option<PathBuf>,
+    /// Explain by the running proxy with this admin address
+    #[arg(long, value_name = "URL", required_unless_present = "config")]
+    admin: Option<String>,
+    /// A field of the request, "name: value"; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    headers: Vec<String>,
+    /// The request's method
+    #[arg(short = 'X', long = "method", default_value = "GET")]
+    method: String,
+    /// The client's address
+    #[arg(long, default_value = "127.0.0.1")]
+    client_ip: IpAddr,
+    /// The listener the request comes in by; the first one if not given
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What commands to a running proxy take.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// The proxy's admin address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9900")]
+    admin: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match (cli.command, cli.config) {
+        (Some(Command::Run { config }), _) => run::run(&config),
+        (Some(Command::Check { config }), _) => Ok(check::run(&config)),
+        (Some(Command::Demo { port, admin_port }), _) => demo::run(port, admin_port),
+        (Some(Command::Explain(args)), _) => explain::run(&args),
+        (Some(Command::Status(args)), _) => admin::status(&args),
+        (Some(Command::Reload(args)), _) => admin::reload(&args),
+        (None, Some(config)) if cli.test => Ok(check::run(&config)),
+        (None, Some(config)) => run::run(&config),
+        (None, None) => Ok(WRONG),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("ringway: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// A runtime for whatever is not on the request path.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

@@ -1,0 +1,149 @@
+//! The one table of keys. What a file may say is here and nowhere else: errors, REFERENCE.md and full.toml come from it.
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// `"250ms"`; at least this many milliseconds.
+    Duration(u64),
+    /// `"64KiB"`; between these numbers of bytes.
+    Size(u64, u64),
+    /// `"5%"`; at most this many percent.
+    Share(u64),
+    /// A whole number in a range.
+    Integer(u64, u64),
+    /// `true` or `false`.
+    Bool,
+    /// Any text.
+    Text,
+    /// One of these.
+    Choice(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
+    /// A table of texts.
+    Map,
+    /// A table with keys of its own.
+    Table,
+    /// A list of tables, each with keys of its own.
+    Tables,
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The table it stands in: `upstream.*.ring`; empty for the top of the file.
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// Its default as TOML; empty when there is none.
+    pub default: &'static str,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What it does, in sentences.
+    pub doc: &'static str,
+    /// What full.toml shows when there is no default.
+    pub example: &'static str,
+}
+
+const fn key(section: &'static str, name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { section, name, kind, default, required: false, doc, example: "" }
+}
+
+impl Key {
+    const fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+
+    const fn example(self, example: &'static str) -> Self {
+        Self { example, ..self }
+    }
+}
+
+use Kind::{Bool, Choice, Duration, Integer, Map, Share, Size, Table, Tables, Text, Texts};
+
+/// All keys, in the order in which the reference shows them.
+pub const KEYS: &[Key] = &[
+    key("", "include", Texts, "[]", "Files to read as if they were part of this one, relative to it; `*` stands for any name. Included files include no others.").example("[\"conf.d/*.toml\"]"),
+    key("", "server", Table, "", "The process."),
+    key("", "admin", Table, "", "The operators' door."),
+    key("", "log", Table, "", "Both logs."),
+    key("", "listener", Tables, "", "A front door; at least one."),
+    key("", "route", Tables, "", "What matches, and where it goes; at least one."),
+    key("", "upstream", Map, "", "Named groups of endpoints: `[upstream.NAME]`."),
+    key("server", "workers", Integer(1, 1024), "", "Worker threads; absent: one for each core. Changing it needs a restart.").example("2"),
+    key("server", "shutdown_timeout", Duration(0), "\"30s\"", "After SIGTERM or SIGQUIT: longest time for what runs to finish. A second signal ends at once."),
+    key("server", "shutdown_delay", Duration(0), "\"0s\"", "After SIGTERM or SIGQUIT: how long `/readyz` says 503 while connections are still accepted, so that load balancers look away first."),
+    key("server", "drain_timeout", Duration(0), "\"5m\"", "What still hangs on a removed endpoint is closed after this."),
+    key("server", "reload", Choice(&["watch", "signal"]), "\"watch\"", "What makes the file be read again: a change of it, or only SIGHUP and the admin interface."),
+    key("admin", "address", Text, "\"127.0.0.1:9900\"", "Where metrics and the API listen: a loopback address. Changing it needs a restart."),
+    key("log", "level", Choice(&["error", "warn", "info", "debug", "trace"]), "\"info\"", "How much the program says of itself, on standard error."),
+    key("log", "access", Choice(&["json", "text", "off"]), "\"json\"", "How finished requests are written down. Changing it needs a restart."),
+    key("log", "access_path", Text, "\"-\"", "The access log's file, opened anew on SIGUSR1; `-` is standard output. Changing it needs a restart."),
+    key("listener", "name", Text, "", "Its name in routes, logs and metrics; absent: its address.").example("\"public\""),
+    key("listener", "address", Text, "", "Where it accepts: `host:port` or `[v6]:port`, with numbers.").required().example("\"0.0.0.0:8080\""),
+    key("listener", "protocols", Texts, "[\"http1\", \"h2\"]", "What it speaks: `http1`, `h2`. HTTP/2 is chosen by ALPN on TLS, by prior knowledge in clear."),
+    key("listener", "tls", Table, "", "TLS. Absent: in clear."),
+    key("listener", "max_connections", Integer(1, 10_000_000), "20_000", "Connections at one time, over all workers; more are closed at once and counted."),
+    key("listener", "header_timeout", Duration(1), "\"10s\"", "Longest time from accept, or from the first byte of a later request, to a whole head; the TLS handshake included."),
+    key("listener", "body_timeout", Duration(1), "\"30s\"", "Longest silence of the client while a body moves, either way."),
+    key("listener", "idle_timeout", Duration(1), "\"75s\"", "Longest time between two requests of a connection."),
+    key("listener", "max_header_bytes", Size(1 << 10, 1 << 20), "\"32KiB\"", "Largest head of a request; larger ones get 431, or 414 when the first line alone is larger."),
+    key("listener", "max_headers", Integer(1, 1000), "100", "Most fields of a request's head; more get 431."),
+    key("listener", "max_body", Size(0, 1 << 50), "", "Largest body of a request; larger ones get 413. Absent: no limit.").example("\"10MiB\""),
+    key("listener", "trusted_proxies", Texts, "[]", "Networks of peers whose `X-Forwarded-For` is believed and appended to; from all others it is replaced.").example("[\"10.0.0.0/8\"]"),
+    key("listener.tls", "certificates", Tables, "", "Pairs of `cert` and `key`; the client's server name picks, the first is the fallback.").required().example("[{ cert = \"/etc/ringway/site.pem\", key = \"/etc/ringway/site.key\" }]"),
+    key("listener.tls.certificates", "cert", Text, "", "The certificate chain, PEM, leaf first.").required(),
+    key("listener.tls.certificates", "key", Text, "", "The private key, PEM.").required(),
+    key("route", "name", Text, "", "Its name in logs and metrics; absent: the hosts and path it matches.").example("\"images\""),
+    key("route", "listeners", Texts, "[]", "Listeners, by name, whose requests it takes; empty: all.").example("[\"public\"]"),
+    key("route", "hosts", Texts, "[]", "Hosts it takes: `example.com`, `*.example.com`; empty: all.").example("[\"example.com\"]"),
+    key("route", "path", Text, "", "The one path it takes. At most one of `path`, `path_prefix`, `path_regex`.").example("\"/healthz\""),
+    key("route", "path_prefix", Text, "", "`/api` takes `/api` and `/api/...`, never `/apikey`.").example("\"/api\""),
+    key("route", "path_regex", Text, "", "A regular expression that finds a match in the path; not anchored by itself.").example("\"^/img/[0-9]+$\""),
+    key("route", "methods", Texts, "[]", "Methods it takes; empty: all. When only the method does not match, the answer is 405.").example("[\"GET\", \"HEAD\"]"),
+    key("route", "headers", Map, "{}", "Fields a request must have, with their value; `\"*\"` is any value.").example("{ x-beta = \"1\" }"),
+    key("route", "upstream", Text, "", "Where it leads.").required().example("\"cache\""),
+    key("route", "key", Texts, "", "What a request is keyed by: alternatives, the first whose parts are all present wins; parts are joined by ` + `. Parts: `header:N`, `cookie:N`, `query:N`, `path`, `path:REGEX` (first group), `path_and_query`, `host`, `method`, `client_ip`, `client_ip/24/56`. Required when the upstream has several endpoints.").example("[\"header:x-cache-key\", \"path_and_query\"]"),
+    key("route", "on_missing_key", Choice(&["random", "reject", "client_ip"]), "\"random\"", "Without a key: the less busy of two endpoints at random, 400, or the client's address as the key."),
+    key("route", "via", Bool, "true", "Whether `Via` is added to requests."),
+    key("route", "timeout", Duration(1), "\"60s\"", "Longest time to the response head, all attempts together; 504 after it. While a request's body moves, it starts anew with each piece."),
+    key("route", "retry", Table, "", "What is tried again, each time at a distinct candidate."),
+    key("route.retry", "attempts", Integer(0, 16), "2", "Further attempts; 0 turns repeating off."),
+    key("route.retry", "on", Texts, "[\"connect\", \"reset\", \"502\", \"504\"]", "What is tried again: `connect`, `reset`, `502`, `503`, `504`, `timeout`. A request is sent again only when it is idempotent or nothing of it was sent, and its body (at most 16 KiB) was kept. A failed connect moves on without counting as an attempt."),
+    key("route.retry", "budget", Share(1000), "\"20%\"", "Retries as a share of the upstream's requests of the last ten seconds, never fewer than ten."),
+    key("upstream.*", "endpoints", Tables, "", "Its servers.").required().example("[{ id = \"c1\", address = \"10.0.0.1:8080\" }, { id = \"c2\", address = \"10.0.0.2:8080\", weight = 2 }]"),
+    key("upstream.*", "connect_timeout", Duration(1), "\"1s\"", "Longest time to connect."),
+    key("upstream.*", "response_timeout", Duration(1), "", "Longest time from a request sent to its response head, for each attempt. Absent: the route's timeout.").example("\"10s\""),
+    key("upstream.*", "body_timeout", Duration(1), "\"5m\"", "Longest silence within a response."),
+    key("upstream.*", "idle_timeout", Duration(0), "\"60s\"", "Age at which an idle connection is closed."),
+    key("upstream.*", "max_idle", Integer(0, 100_000), "64", "Idle connections kept for each endpoint and worker."),
+    key("upstream.*", "panic_below", Share(100), "\"20%\"", "When a smaller share of endpoints is available, verdicts are ignored."),
+    key("upstream.*", "ring", Table, "", "How keys are placed. All proxies of a fleet need the same."),
+    key("upstream.*", "outlier", Table, "", "Endpoints that fail in real traffic are left out for a time."),
+    key("upstream.*.endpoints", "id", Text, "", "The stable text that is hashed, 1 to 128 characters of `A-Za-z0-9._:/[]-`. Keys stay when the address changes.").required(),
+    key("upstream.*.endpoints", "address", Text, "", "Where it listens: `host:port` or `[v6]:port`, with numbers.").required(),
+    key("upstream.*.endpoints", "weight", Integer(0, 1000), "1", "Its part of the key space relative to others; 0 keeps it out."),
+    key("upstream.*.ring", "algorithm", Choice(&["ringway"]), "\"ringway\"", "The placement."),
+    key("upstream.*.ring", "vnodes", Integer(1, 10_000), "160", "Points for each unit of weight; never scaled by the number of endpoints."),
+    key("upstream.*.ring", "probes", Integer(1, 8), "2", "Places a key is looked up from; more are more even and cost more."),
+    key("upstream.*.ring", "seed", Integer(0, i64::MAX as u64), "0", "Seed of the hash."),
+    key("upstream.*.ring", "secret_file", Text, "", "A file with 32 hexadecimal digits: the hash is keyed by them, so that nobody outside can choose keys of one endpoint. Not together with `seed`.").example("\"/etc/ringway/ring.secret\""),
+    key("upstream.*.ring", "failover", Integer(0, 1_000_000), "", "How many candidates after the owner may serve; absent: all.").example("2"),
+    key("upstream.*.outlier", "consecutive_failures", Integer(1, 1_000_000), "5", "Failures in a row, over all workers, that eject: failed connects, resets, timeouts, broken responses, and 502, 503, 504."),
+    key("upstream.*.outlier", "eject_for", Duration(1), "\"10s\"", "Length of the first ejection; it doubles each time, decays with good conduct, and is five minutes at most."),
+    key("upstream.*.outlier", "max_ejected", Share(100), "\"30%\"", "Largest share of endpoints out at one time, rounded down, at least one when there are two or more; `\"0%\"` turns ejection off."),
+];
+
+/// The keys of one table.
+pub fn of_section(section: &str) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section == section)
+}
+
+/// One key of one table.
+///
+/// # Panics
+/// When there is none: code and table have parted.
+pub fn find(section: &str, name: &str) -> &'static Key {
+    of_section(section).find(|key| key.name == name).unwrap_or_else(|| panic!("no key {section}.{name} in the table"))
+}

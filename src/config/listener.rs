@@ -1,0 +1,125 @@
+//! `[[listener]]` and its `tls`.
+use super::diagnostic::did_you_mean;
+use super::table::Found;
+use super::table::Place;
+use super::table::Reader;
+use super::table::Section;
+use crate::base::ids::ListenerName;
+use crate::listener::settings::Protocols;
+use crate::listener::settings::Settings;
+use crate::net::settings::CertificateFiles;
+use crate::net::settings::ServerTls;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Reads one `[[listener]]`; `None` when it has no usable address.
+pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Found<Settings>> {
+    section.check_names(reader);
+    let address = section.text(reader, "address").and_then(|text| address(reader, &text));
+    let protocols = protocols(reader, section);
+    let tls = section.has("tls").then(|| tls(reader, section));
+    let trusted_proxies = networks(reader, section);
+    let max_body = section.size(reader, "max_body");
+    let mut settings = Settings::new(address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))));
+    if let Some(name) = section.text(reader, "name") {
+        settings.name = ListenerName::new(&name.value);
+    }
+    let defaults = settings.clone();
+    let number = |value: Option<u64>, default: usize| value.map_or(default, |value| value as usize);
+    settings.max_connections = number(section.integer(reader, "max_connections"), defaults.max_connections);
+    settings.header_timeout = section.duration(reader, "header_timeout").unwrap_or(defaults.header_timeout);
+    settings.body_timeout = section.duration(reader, "body_timeout").unwrap_or(defaults.body_timeout);
+    settings.idle_timeout = section.duration(reader, "idle_timeout").unwrap_or(defaults.idle_timeout);
+    settings.limits.max_head_bytes = number(section.size(reader, "max_header_bytes"), defaults.limits.max_head_bytes);
+    settings.limits.max_fields = number(section.integer(reader, "max_headers"), defaults.limits.max_fields);
+    (settings.protocols, settings.tls, settings.trusted_proxies, settings.max_body) =
+        (protocols, tls, trusted_proxies, max_body);
+    address.map(|_| Found { value: settings, place: section.place("address") })
+}
+
+fn address(reader: &mut Reader<'_>, text: &Found<String>) -> Option<SocketAddr> {
+    let parsed = text.value.parse().ok();
+    if parsed.is_none() {
+        let message = format!("\"{}\" is not an address; write \"0.0.0.0:8080\" or \"[::]:8080\"", text.value);
+        reader.problem(&text.place, message);
+    }
+    parsed
+}
+
+fn protocols(reader: &mut Reader<'_>, section: &Section<'_>) -> Protocols {
+    let mut protocols = Protocols { http1: false, h2: false };
+    for text in section.texts(reader, "protocols") {
+        match text.value.as_str() {
+            "http1" => protocols.http1 = true,
+            "h2" => protocols.h2 = true,
+            other => {
+                let near = did_you_mean(other, ["http1", "h2"]);
+                reader.problem(&text.place, format!("\"{other}\" is not a protocol: \"http1\" or \"h2\"{near}"));
+            }
+        }
+    }
+    if !protocols.http1 && !protocols.h2 {
+        reader.problem(&section.place("protocols"), "a listener needs a protocol; write protocols = [\"http1\"]");
+    }
+    protocols
+}
+
+fn tls(reader: &mut Reader<'_>, listener: &Section<'_>) -> ServerTls {
+    let section = listener.table(reader, "tls", "listener.tls");
+    section.check_names(reader);
+    let mut certificates = Vec::new();
+    for pair in section.tables(reader, "certificates", "listener.tls.certificates") {
+        pair.check_names(reader);
+        let (cert, key) = (pair.text(reader, "cert"), pair.text(reader, "key"));
+        if let (Some(cert), Some(key)) = (cert, key) {
+            let files = [readable(reader, &cert), readable(reader, &key)];
+            let [cert, key] = files;
+            certificates.push(CertificateFiles { cert, key });
+        }
+    }
+    if section.has("certificates") && certificates.is_empty() {
+        reader.problem(&section.place("certificates"), "TLS needs at least one certificate");
+    }
+    ServerTls { certificates }
+}
+
+fn readable(reader: &mut Reader<'_>, file: &Found<String>) -> PathBuf {
+    let path = PathBuf::from(&file.value);
+    if let Err(error) = std::fs::File::open(&path) {
+        reader.problem(&file.place, format!("{} cannot be read: {error}", file.value));
+    }
+    path
+}
+
+fn networks(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in section.texts(reader, "trusted_proxies") {
+        let single = || text.value.parse::<IpAddr>().map(IpNet::from);
+        match text.value.parse::<IpNet>().or_else(|_| single()) {
+            Ok(network) => networks.push(network),
+            Err(_) => {
+                let message = format!("\"{}\" is not a network; write \"10.0.0.0/8\" or \"10.1.2.3\"", text.value);
+                reader.problem(&text.place, message);
+            }
+        }
+    }
+    networks
+}
+
+/// Notes names and addresses that stand twice.
+pub fn check_unique(reader: &mut Reader<'_>, listeners: &[Found<Settings>]) {
+    for (index, listener) in listeners.iter().enumerate() {
+        let (name, address) = (&listener.value.name, listener.value.address);
+        let earlier: Vec<&Place> = listeners[..index]
+            .iter()
+            .filter(|other| other.value.name == *name || (other.value.address == address && address.port() != 0))
+            .map(|other| &other.place)
+            .collect();
+        if let Some(first) = earlier.first() {
+            let at = reader.describe(first);
+            reader.problem(&listener.place, format!("another listener has this name or address already, at {at}"));
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Every mistake is told with its place and its remedy.
+use super::*;
+
+const GOOD: &str = r#"
+[[listener]]
+address = "127.0.0.1:0"
+
+[[route]]
+upstream = "cache"
+key = ["path"]
+
+[upstream.cache]
+endpoints = [
+  { id = "c1", address = "10.0.0.1:8080" },
+  { id = "c2", address = "10.0.0.2:8080", weight = 2 },
+]
+"#;
+
+fn problems(text: &str) -> Vec<String> {
+    match parse("f.toml", text, &|name| (name == "PORT").then(|| "8080".to_string())) {
+        Ok(_) => Vec::new(),
+        Err(diagnostics) => diagnostics.0.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Replaces a piece of the good file and expects these beginnings of problems.
+fn check(from: &str, to: &str, expected: &[&str]) {
+    assert!(GOOD.contains(from), "{from}");
+    let found = problems(&GOOD.replacen(from, to, 1));
+    assert_eq!(found.len(), expected.len(), "{to}: {found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found} does not begin with {expected}");
+    }
+}
+
+#[test]
+fn a_good_file_has_no_problems_and_the_defaults_of_the_code() {
+    let config = parse("f.toml", GOOD, &|_| None).unwrap();
+    assert_eq!(config.server, lifecycle::settings::Settings::default());
+    assert_eq!(config.admin, admin::settings::Settings::default());
+    assert_eq!(config.log, telemetry::settings::Settings::default());
+    assert_eq!(config.listeners[0], Listener::new("127.0.0.1:0".parse().unwrap()));
+    let forward = config.routes[0].action.forward();
+    assert_eq!(forward.retry, crate::retry::policy::Settings::default());
+    assert_eq!((forward.via, forward.timeout), (true, std::time::Duration::from_secs(60)));
+    let upstream = &config.upstreams[0];
+    assert_eq!(*upstream, Upstream::new(upstream.name.clone(), upstream.endpoints.clone()));
+    assert_eq!(upstream.endpoints[1].weight, 2);
+}
+
+#[test]
+fn each_mistake_is_told_with_its_place_and_remedy() {
+    check(
+        "[[route]]",
+        "[server]\nworker = 2\n[[route]]",
+        &["f.toml:6:1: unknown key \"worker\" in [server]; did you mean \"workers\"?"],
+    );
+    check(
+        "address = \"127.0.0.1:0\"",
+        "addres = \"127.0.0.1:0\"",
+        &["f.toml:2:1: [[listener]] has no \"address\"; write", "f.toml:3:1: unknown key \"addres\""],
+    );
+    check(
+        "\"127.0.0.1:0\"",
+        "\"localhost\"",
+        &["f.toml:3:11: \"localhost\" is not an address; write \"0.0.0.0:8080\""],
+    );
+    check(
+        "\"127.0.0.1:0\"",
+        "\"127.0.0.1:0\"\nidle_timeout = \"5 s\"",
+        &["f.toml:4:16: \"5 s\" is not a value of \"idle_timeout\": a duration is"],
+    );
+    check(
+        "\"127.0.0.1:0\"",
+        "\"127.0.0.1:0\"\nidle_timeout = 5",
+        &["f.toml:4:16: \"idle_timeout\" takes a duration like \"250ms\" or \"5m\", not integer"],
+    );
+    check(
+        "\"127.0.0.1:0\"",
+        "\"127.0.0.1:0\"\nmax_header_bytes = \"1B\"",
+        &["f.toml:4:20: \"max_header_bytes\" is 1B, but \"1KiB\" to \"1MiB\" is allowed"],
+    );
+    check(
+        "\"127.0.0.1:0\"",
+        "\"127.0.0.1:0\"\nprotocols = [\"http2\"]",
+        &["f.toml:4:", "f.toml:4:14: \"http2\" is not a protocol"],
+    );
+    check(
+        "\"127.0.0.1:0\"",
+        "\"127.0.0.1:0\"\ntrusted_proxies = [\"10.0.0.0/40\"]",
+        &["f.toml:4:20: \"10.0.0.0/40\" is not a network"],
+    );
+    check(
+        "\"127.0.0.1:0\"",
+        "\"127.0.0.1:0\"\ntls = { certificates = [{ cert = \"/no\", key = \"/no\" }] }",
+        &["f.toml:4:34: /no cannot be read", "f.toml:4:47: /no cannot be read"],
+    );
+    check(
+        "upstream = \"cache\"",
+        "upstream = \"cash\"",
+        &["f.toml:6:12: there is no [upstream.cash]; did you mean \"cache\"?"],
+    );
+    check("upstream = \"cache\"", "", &["f.toml:5:1: [[route]] has no \"upstream\""]);
+    check("key = [\"path\"]", "", &["f.toml:5:1: upstream \"cache\" has several endpoints, so the route needs a key"]);
+    check(
+        "[\"path\"]",
+        "[\"cookie:sid\", \"pth\"]",
+        &["f.toml:7:22: \"pth\" is not a part of a key; did you mean \"path\"?"],
+    );
+    check(
+        "key =",
+        "on_missing_key = \"rand\"\nkey =",
+        &[
+            "f.toml:7:18: \"on_missing_key\" is \"rand\", but one of \"random\", \"reject\", \"client_ip\" is needed; did you mean \"random\"?",
+        ],
+    );
+    check("key =", "path = \"x\"\nkey =", &["f.toml:7:8: \"x\" is not a path"]);
+    check("key =", "path = \"/x\"\npath_prefix = \"/y\"\nkey =", &["f.toml:8:15: a route has one of"]);
+    check("key =", "path_regex = \"(\"\nkey =", &["f.toml:7:14: the regex is not one"]);
+    check("key =", "hosts = [\"a:80\"]\nkey =", &["f.toml:7:10: \"a:80\" is not a host"]);
+    check("key =", "listeners = [\"publik\"]\nkey =", &["f.toml:7:14: there is no listener \"publik\""]);
+    check(
+        "key =",
+        "retry = { on = [\"resett\"] }\nkey =",
+        &[
+            "f.toml:7:17: \"resett\" cannot be tried again: one of \"connect\", \"reset\", \"502\", \"503\", \"504\", \"timeout\"; did you mean \"reset\"?",
+        ],
+    );
+    check(
+        "[upstream.cache]",
+        "[[route]]\nupstream = \"cache\"\nkey = [\"host\"]\n\n[upstream.cache]",
+        &["f.toml:9:1: this route matches the same requests as the one at f.toml:5:1"],
+    );
+    check(
+        "[[route]]",
+        "[[listener]]\naddress = \"127.0.0.2:80\"\nname = \"127.0.0.1:0\"\n[[route]]",
+        &["f.toml:6:11: another listener has this name or address already, at f.toml:3:11"],
+    );
+    check("\"c2\"", "\"c1\"", &["f.toml:12:10: two endpoints have the id \"c1\", the other at f.toml:11:10"]);
+    check("\"c2\"", "\"c 2\"", &["f.toml:12:10: \"c 2\" is not an id"]);
+    check("weight = 2", "weight = 1001", &["f.toml:12:52: \"weight\" is 1001, but 0 to 1000 is allowed"]);
+    check("weight = 2", "weight = -1", &["f.toml:12:52: \"weight\" is -1, but 0 to 1000 is allowed"]);
+    check("10.0.0.1:8080", "cache.internal:8080", &["f.toml:11:26: \"cache.internal:8080\": an address is"]);
+    check("10.0.0.1:8080", "10.0.0.1:0", &["f.toml:11:26: \"10.0.0.1:0\": port 0"]);
+    check("10.0.0.1:8080", "10.0.0.1:${PORT}", &[]);
+    check("10.0.0.1:8080", "10.0.0.1:${NONE:-80}", &[]);
+    check("10.0.0.1:8080", "10.0.0.1:${NONE}80", &["f.toml:11:26: the environment has no NONE"]);
+    check("\"c1\", address", "\"c1\", weight = 0, address", &[]);
+    check(
+        "[upstream.cache]",
+        "[upstream.cache]\nring = { vnodes = 10000, seed = 1, secret_file = \"/no\" }",
+        &["f.toml:10:33: a ring has a \"seed\" or", "f.toml:10:50: /no cannot be read"],
+    );
+    check(
+        "[upstream.cache]",
+        "[admin]\naddress = \"0.0.0.0:9900\"\n[upstream.cache]",
+        &["f.toml:10:11: \"0.0.0.0:9900\" is not a loopback address"],
+    );
+}
+
+#[test]
+fn what_is_not_there_at_all_is_told() {
+    let empty = problems("");
+    assert_eq!(empty.len(), 2, "{empty:?}");
+    assert!(empty[0].starts_with("f.toml:1:1: there is no [[listener]]"));
+    let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"u\"\n[upstream.u]\n";
+    let check = |endpoints: &str, expected: &str| {
+        let found = problems(&format!("{text}{endpoints}"));
+        assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
+    };
+    check("", "has no \"endpoints\"");
+    check("endpoints = []", "the list of endpoints is empty");
+    check("endpoints = [{ id = \"a\", address = \"10.0.0.1:1\", weight = 0 }]", "all weights are 0");
+    check(
+        "endpoints = [{ id = \"a\", address = \"10.0.0.1:1\", weight = 1000 }]\nring = { vnodes = 10000 }\n[upstream.v]\nring = { vnodes = 10000 }\nendpoints = [{ id = \"a\", address = \"10.0.0.1:1\", weight = 1000 }, { id = \"b\", address = \"10.0.0.1:1\", weight = 1000 }]",
+        "more than 16777216",
+    );
+}
+
+#[test]
+fn broken_toml_is_told_with_its_place() {
+    let found = problems("[[listener]\naddress = \"x\n");
+    assert!(found[0].starts_with("f.toml:1:"), "{found:?}");
+    let found = problems(&GOOD.replace("upstream = \"cache\"", "upstream = \"cache\"\nupstream = \"cache\""));
+    assert!(found[0].starts_with("f.toml:7:1: duplicate key"), "{found:?}");
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let found = problems("[server]\nworkers = 0\nx = 1\n[log]\nlevel = \"loud\"\n");
+    assert_eq!(found.len(), 5, "{found:#?}");
+}
+
+#[test]
+fn includes_are_read_and_blamed_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("main.toml");
+    std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+    let (top, rest) = GOOD.split_once("[upstream.cache]").unwrap();
+    std::fs::write(&main, format!("include = [\"conf.d/*.toml\"]\n{top}")).unwrap();
+    let part = folder.path().join("conf.d/a.toml");
+    std::fs::write(&part, format!("[upstream.cache]{rest}")).unwrap();
+    assert_eq!(load(&main).unwrap().upstreams.len(), 1);
+    std::fs::write(folder.path().join("conf.d/b.toml"), format!("[upstream.cache]{rest}")).unwrap();
+    let error = load(&main).unwrap_err().to_string();
+    assert!(
+        error.contains("b.toml:1:") && error.contains("stands in another file already") && error.contains("a.toml:1:"),
+        "{error}"
+    );
+    std::fs::write(&main, format!("include = [\"none.toml\"]\n{GOOD}")).unwrap();
+    assert!(load(&main).unwrap_err().to_string().contains("main.toml:1:12: there is no file \"none.toml\""));
+}
+
+#[test]
+fn the_reference_and_full_toml_come_from_the_table() {
+    for (name, text) in [("REFERENCE.md", reference::markdown()), ("full.toml", reference::full())] {
+        let path = format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("RINGWAY_BLESS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{name} is not what the table says");
+    }
+}
+
+#[test]
+fn the_files_we_ship_have_no_problems() {
+    for name in ["minimal.toml", "full.toml"] {
+        let path = format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"));
+        let config = load(Path::new(&path)).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(config.warnings, []);
+    }
+}
+
+#[test]
+fn every_key_of_the_table_is_read() {
+    // A key that parses but that nobody reads would be a door to nowhere: each must change something or be checked.
+    for key in keys::KEYS.iter().filter(|key| !matches!(key.kind, keys::Kind::Table | keys::Kind::Tables)) {
+        let sources = ["server.rs", "listener.rs", "route.rs", "upstream.rs", "mod.rs", "files.rs"];
+        let quoted = format!("\"{}\"", key.name);
+        let is_read = sources.iter().any(|name| {
+            let path = format!("{}/src/config/{name}", env!("CARGO_MANIFEST_DIR"));
+            std::fs::read_to_string(path).unwrap().contains(&quoted)
+        });
+        assert!(is_read, "{}.{} is read nowhere", key.section, key.name);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(cut in 0usize..3000, junk in "[\\[\\]{}=\"'#.\n a-z0-9]{0,12}") {
+        let full = reference::full();
+        let at = full.floor_char_boundary(cut % full.len());
+        let text = format!("{}{junk}{}", &full[..at], &full[at..]);
+        drop(parse("f", &text, &|_| None));
+    }
+}

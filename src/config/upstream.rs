@@ -1,0 +1,149 @@
+//! `[upstream.NAME]`, its endpoints, `ring` and `outlier`.
+use super::table::Found;
+use super::table::Place;
+use super::table::Reader;
+use super::table::Section;
+use crate::base::hash::PlacementHash;
+use crate::base::ids::EndpointId;
+use crate::base::ids::UpstreamName;
+use crate::health::outlier;
+use crate::ring;
+use crate::ring::build::MAX_POINTS;
+use crate::snapshot::settings::Endpoint;
+use crate::snapshot::settings::Upstream;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// Reads one `[upstream.NAME]`.
+pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstream {
+    section.check_names(reader);
+    let mut upstream = Upstream::new(UpstreamName::new(name), endpoints(reader, section));
+    let defaults = upstream.clone();
+    upstream.connect_timeout = section.duration(reader, "connect_timeout").unwrap_or(defaults.connect_timeout);
+    upstream.response_timeout = section.duration(reader, "response_timeout");
+    upstream.body_timeout = section.duration(reader, "body_timeout").unwrap_or(defaults.body_timeout);
+    upstream.idle_timeout = section.duration(reader, "idle_timeout").unwrap_or(defaults.idle_timeout);
+    upstream.max_idle = section.integer(reader, "max_idle").map_or(defaults.max_idle, |max| max as usize);
+    upstream.panic_below = section.share(reader, "panic_below").unwrap_or(defaults.panic_below);
+    let ring = section.table(reader, "ring", "upstream.*.ring");
+    upstream.failover = ring.integer(reader, "failover").map(|failover| failover as usize);
+    upstream.ring = self::ring(reader, &ring);
+    let outlier = section.table(reader, "outlier", "upstream.*.outlier");
+    upstream.outlier = self::outlier(reader, &outlier);
+    check_size(reader, &section.place("endpoints"), &upstream);
+    upstream
+}
+
+fn endpoints(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<Endpoint> {
+    let tables = section.tables(reader, "endpoints", "upstream.*.endpoints");
+    let place = section.place("endpoints");
+    if section.has("endpoints") && tables.is_empty() {
+        reader.problem(&place, "the list of endpoints is empty: every request would fail; give it at least one");
+    }
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    let mut places: HashMap<EndpointId, Place> = HashMap::new();
+    for table in &tables {
+        let Some(endpoint) = endpoint(reader, table) else { continue };
+        let place = table.place("id");
+        match places.get(&endpoint.id) {
+            Some(first) => {
+                let at = reader.describe(first);
+                reader.problem(&place, format!("two endpoints have the id \"{}\", the other at {at}", endpoint.id));
+            }
+            None => {
+                places.insert(endpoint.id.clone(), place);
+                endpoints.push(endpoint);
+            }
+        }
+    }
+    if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+        reader.problem(&place, "all weights are 0: nobody would own a key; give one endpoint a weight of 1 or more");
+    }
+    endpoints
+}
+
+fn endpoint(reader: &mut Reader<'_>, table: &Section<'_>) -> Option<Endpoint> {
+    table.check_names(reader);
+    let weight = table.integer(reader, "weight");
+    let id = table.text(reader, "id").filter(|id| {
+        let is_valid = EndpointId::is_valid(&id.value);
+        if !is_valid {
+            let message = format!("\"{}\" is not an id: 1 to 128 characters of A-Za-z0-9._:/[]-", id.value);
+            reader.problem(&id.place, message);
+        }
+        is_valid
+    });
+    let address = table.text(reader, "address").and_then(|text| address(reader, &text));
+    Some(Endpoint { id: EndpointId::new(&id?.value), address: address?, weight: weight? as u32 })
+}
+
+fn address(reader: &mut Reader<'_>, text: &Found<String>) -> Option<SocketAddr> {
+    let message = match text.value.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => return Some(address),
+        Ok(_) => "port 0 is nowhere",
+        Err(_) => "an address is \"10.0.0.1:8080\" or \"[::1]:8080\", numbers and a port; names are not looked up",
+    };
+    reader.problem(&text.place, format!("\"{}\": {message}", text.value));
+    None
+}
+
+fn ring(reader: &mut Reader<'_>, section: &Section<'_>) -> ring::settings::Settings {
+    section.check_names(reader);
+    let default = ring::settings::Settings::default();
+    let seed = section.integer(reader, "seed").unwrap_or(0);
+    // There is one algorithm yet; reading the key refuses every other name.
+    section.choice(reader, "algorithm");
+    let hash = match section.text(reader, "secret_file") {
+        Some(path) => {
+            if section.has("seed") {
+                reader.problem(&section.place("seed"), "a ring has a \"seed\" or a \"secret_file\", not both");
+            }
+            secret(reader, &path).map_or(default.hash, PlacementHash::Keyed)
+        }
+        None => PlacementHash::Seeded(seed),
+    };
+    ring::settings::Settings {
+        algorithm: default.algorithm,
+        vnodes: section.integer(reader, "vnodes").map_or(default.vnodes, |vnodes| vnodes as u32),
+        probes: section.integer(reader, "probes").map_or(default.probes, |probes| probes as u32),
+        hash,
+    }
+}
+
+fn secret(reader: &mut Reader<'_>, path: &Found<String>) -> Option<[u8; 16]> {
+    let text = match std::fs::read_to_string(&path.value) {
+        Ok(text) => text,
+        Err(error) => {
+            reader.problem(&path.place, format!("{} cannot be read: {error}", path.value));
+            return None;
+        }
+    };
+    let secret = u128::from_str_radix(text.trim(), 16).ok().filter(|_| text.trim().len() == 32);
+    if secret.is_none() {
+        let message = format!("{} does not hold 32 hexadecimal digits; make it by: openssl rand -hex 16", path.value);
+        reader.problem(&path.place, message);
+    }
+    secret.map(u128::to_be_bytes)
+}
+
+fn outlier(reader: &mut Reader<'_>, section: &Section<'_>) -> outlier::Settings {
+    section.check_names(reader);
+    let default = outlier::Settings::default();
+    let failures = section.integer(reader, "consecutive_failures");
+    outlier::Settings {
+        consecutive_failures: failures.map_or(default.consecutive_failures, |failures| failures as u32),
+        eject_for: section.duration(reader, "eject_for").unwrap_or(default.eject_for),
+        max_ejected: section.share(reader, "max_ejected").unwrap_or(default.max_ejected),
+    }
+}
+
+fn check_size(reader: &mut Reader<'_>, place: &Place, upstream: &Upstream) {
+    let weights: u64 = upstream.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
+    let points = weights * u64::from(upstream.ring.vnodes);
+    if points > MAX_POINTS as u64 {
+        reader.problem(
+            place,
+            format!("the ring would have {points} points, more than {MAX_POINTS}; use smaller weights or fewer vnodes"),
+        );
+    }
+}

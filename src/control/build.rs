@@ -1,0 +1,225 @@
+//! State to snapshot, reusing rings, endpoints and counters that did not change. Nothing of the state changes on an error.
+use crate::base::clock;
+use crate::base::ids::ListenerName;
+use crate::base::ids::UpstreamName;
+use crate::control::Published;
+use crate::control::apply;
+use crate::control::state::Counters;
+use crate::control::state::Desired;
+use crate::control::state::Group;
+use crate::control::state::Known;
+use crate::control::state::State;
+use crate::health::outlier::Ejection;
+use crate::health::streak::Merger;
+use crate::ring;
+use crate::ring::Member;
+use crate::ring::Ring;
+use crate::ring::fingerprint;
+use crate::ring::movement;
+use crate::ring::verify;
+use crate::route::EqualRoutes;
+use crate::route::Route;
+use crate::route::RouteTable;
+use crate::snapshot::Listener;
+use crate::snapshot::Snapshot;
+use crate::snapshot::UpstreamIndex;
+use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::settings;
+use crate::snapshot::upstream::Mask;
+use crate::snapshot::upstream::RingChange;
+use crate::snapshot::upstream::Upstream;
+use crate::telemetry::cells::PerWorker;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+use thiserror::Error;
+
+/// Why a snapshot cannot be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// A ring cannot be built.
+    #[error("build the ring of upstream {0}: {1}")]
+    Ring(UpstreamName, #[source] ring::build::BuildError),
+    /// A ring was built wrong: never published.
+    #[error("verify the ring of upstream {0}: {1}")]
+    Verify(UpstreamName, #[source] verify::VerifyError),
+    /// Two routes are equal.
+    #[error(transparent)]
+    Routes(#[from] EqualRoutes),
+    /// A route leads nowhere.
+    #[error("find upstream {0}")]
+    NoUpstream(UpstreamName),
+}
+
+/// Builds what is desired. The state takes it over only when all of it could be built and verified.
+pub fn build(state: &mut State, desired: Desired, now: Instant) -> Result<(Snapshot, Published), BuildError> {
+    let mut last_uid = state.last_uid;
+    let mut groups = BTreeMap::new();
+    let mut rings = Vec::new();
+    for settings in &desired.upstreams {
+        let before = state.groups.get(&settings.name);
+        let group = build_group(before, settings, state.workers, &mut last_uid)?;
+        if before.is_none_or(|before| !Arc::ptr_eq(&before.ring, &group.ring)) {
+            let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
+            rings.push((settings.name.clone(), group.change.moved, fingerprint));
+        }
+        groups.insert(settings.name.clone(), group);
+    }
+    let mut counters = Counters::default();
+    let world = World { groups: &groups, workers: state.workers, old: &state.counters };
+    let mut snapshot = world.snapshot(&desired, &mut counters)?;
+
+    let removed = removed(&state.groups, &groups).into_iter().map(|uid| (uid, now + desired.drain_timeout));
+    state.removed.extend(removed);
+    (state.groups, state.counters, state.last_uid) = (groups, counters, last_uid);
+    state.generation += 1;
+    state.serial += 1;
+    (snapshot.generation, snapshot.serial) = (state.generation, state.serial);
+    Ok((snapshot, Published { generation: state.generation, rings }))
+}
+
+/// The same world with the masks of now.
+pub fn rebuild_masks(state: &mut State, last: &Snapshot) -> Snapshot {
+    state.serial += 1;
+    Snapshot {
+        generation: last.generation,
+        serial: state.serial,
+        routes: last.routes.clone(),
+        targets: last.targets.clone(),
+        upstreams: state.groups.values().map(|group| Arc::new(upstream_of(group))).collect(),
+        listeners: last.listeners.clone(),
+        route_stats: last.route_stats.clone(),
+    }
+}
+
+fn build_group(
+    before: Option<&Group>,
+    settings: &settings::Upstream,
+    workers: usize,
+    last_uid: &mut u64,
+) -> Result<Group, BuildError> {
+    let (ring, change) = build_ring(before, settings)?;
+    let mut members = BTreeMap::new();
+    for endpoint in &settings.endpoints {
+        let old = before.and_then(|before| before.members.get(&endpoint.id));
+        members.insert(endpoint.id.clone(), known(old, endpoint, workers, last_uid));
+    }
+    let mut group = Group {
+        settings: Arc::new(settings.clone()),
+        ring,
+        change,
+        members,
+        mask: Mask::default(),
+        budget: before.map_or_else(Default::default, |before| before.budget.clone()),
+        stats: before.map_or_else(|| Arc::new(PerWorker::new(workers)), |before| before.stats.clone()),
+    };
+    group.mask = apply::mask_of(&group);
+    Ok(group)
+}
+
+/// An endpoint with all it was, unless its address is new: then its health and connections start afresh.
+fn known(old: Option<&Known>, endpoint: &settings::Endpoint, workers: usize, last_uid: &mut u64) -> Known {
+    if let Some(same) = old.filter(|old| old.endpoint.address == endpoint.address) {
+        return same.clone();
+    }
+    *last_uid += 1;
+    let fresh = Endpoint {
+        uid: *last_uid,
+        id: endpoint.id.clone(),
+        address: endpoint.address,
+        live: PerWorker::new(workers),
+        stats: old.map_or_else(|| Arc::new(PerWorker::new(workers)), |old| old.endpoint.stats.clone()),
+        ejections: old.map_or_else(Default::default, |old| old.endpoint.ejections.clone()),
+    };
+    Known { endpoint: Arc::new(fresh), ejection: Ejection::default(), streak: Merger::default() }
+}
+
+fn build_ring(
+    before: Option<&Group>,
+    settings: &settings::Upstream,
+) -> Result<(Arc<Ring>, Arc<RingChange>), BuildError> {
+    let member = |endpoint: &settings::Endpoint| Member { id: endpoint.id.clone(), weight: endpoint.weight };
+    let mut members: Vec<Member> = settings.endpoints.iter().map(member).collect();
+    members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    let is_same = |group: &&Group| group.ring.settings() == &settings.ring && group.ring.members() == members;
+    if let Some(same) = before.filter(is_same) {
+        return Ok((same.ring.clone(), same.change.clone()));
+    }
+    let started = clock::now();
+    let ring = Ring::build(&settings.ring, &members).map_err(|error| BuildError::Ring(settings.name.clone(), error))?;
+    verify::verify(&ring, &members).map_err(|error| BuildError::Verify(settings.name.clone(), error))?;
+    let build = started.elapsed();
+    let moved = before.map_or(0.0, |before| movement::moved(&before.ring, &ring));
+    let change = RingChange { build, moved, shares: movement::shares(&ring) };
+    Ok((Arc::new(ring), Arc::new(change)))
+}
+
+/// Endpoints that are no longer there, by uid.
+fn removed(before: &BTreeMap<UpstreamName, Group>, after: &BTreeMap<UpstreamName, Group>) -> Vec<u64> {
+    let uids = |groups: &BTreeMap<UpstreamName, Group>| -> std::collections::HashSet<u64> {
+        groups.values().flat_map(|group| group.members.values().map(|known| known.endpoint.uid)).collect()
+    };
+    uids(before).difference(&uids(after)).copied().collect()
+}
+
+fn upstream_of(group: &Group) -> Upstream {
+    Upstream {
+        name: group.settings.name.clone(),
+        settings: group.settings.clone(),
+        ring: group.ring.clone(),
+        change: group.change.clone(),
+        endpoints: group.members.values().map(|known| known.endpoint.clone()).collect(),
+        mask: group.mask.clone(),
+        budget: group.budget.clone(),
+        stats: group.stats.clone(),
+    }
+}
+
+/// What a snapshot is put together from.
+struct World<'a> {
+    groups: &'a BTreeMap<UpstreamName, Group>,
+    workers: usize,
+    old: &'a Counters,
+}
+
+impl World<'_> {
+    fn snapshot(&self, desired: &Desired, counters: &mut Counters) -> Result<Snapshot, BuildError> {
+        let place = |route: &Route| {
+            let wanted = &route.action.forward().upstream;
+            let index = self.groups.keys().position(|name| name == wanted);
+            index.map(|index| UpstreamIndex(index as u32)).ok_or_else(|| BuildError::NoUpstream(wanted.clone()))
+        };
+        let targets = desired.routes.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let listeners = desired.listeners.iter().map(|name| self.listener(name, &desired.routes, counters)).collect();
+        let names = desired.routes.iter().map(|route| Some(route.name.clone())).chain([None]);
+        let route_stats = names.map(|name| keep(&self.old.routes, &mut counters.routes, name, self.workers)).collect();
+        Ok(Snapshot {
+            generation: 0,
+            serial: 0,
+            routes: Arc::new(RouteTable::new(desired.routes.clone())?),
+            targets,
+            upstreams: self.groups.values().map(|group| Arc::new(upstream_of(group))).collect(),
+            listeners,
+            route_stats,
+        })
+    }
+
+    fn listener(&self, name: &ListenerName, routes: &[Route], counters: &mut Counters) -> Listener {
+        let led_to = |route: &Route| Some((route.name.clone(), route.action.forward().upstream.clone()));
+        let keys = routes.iter().map(led_to).chain([None]).map(|led_to| (name.clone(), led_to));
+        let requests = keys.map(|key| keep(&self.old.requests, &mut counters.requests, key, self.workers)).collect();
+        let stats = keep(&self.old.listeners, &mut counters.listeners, name.clone(), self.workers);
+        Listener { name: name.clone(), stats, requests }
+    }
+}
+
+/// The cells counted so far under this key, or fresh ones.
+fn keep<K: std::hash::Hash + Eq + Clone, T: Default>(
+    old: &std::collections::HashMap<K, Arc<PerWorker<T>>>,
+    new: &mut std::collections::HashMap<K, Arc<PerWorker<T>>>,
+    key: K,
+    workers: usize,
+) -> Arc<PerWorker<T>> {
+    let cells = old.get(&key).cloned().unwrap_or_else(|| Arc::new(PerWorker::new(workers)));
+    new.entry(key).or_insert(cells).clone()
+}

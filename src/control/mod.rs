@@ -1,0 +1,152 @@
+//! One task owns everything that changes: it waits for an event, applies it, builds, publishes. The rules are `apply`'s.
+pub mod apply;
+pub mod build;
+pub mod state;
+
+use crate::base::clock;
+use crate::base::ids::UpstreamName;
+use crate::ring::fingerprint::Fingerprint;
+use crate::snapshot::Snapshot;
+use crate::snapshot::handle::SnapshotHandle;
+use crate::worker::Remote;
+use apply::Effects;
+use build::BuildError;
+use state::Desired;
+use state::State;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+/// How often outcomes are merged without being asked to.
+const TICK: Duration = Duration::from_millis(100);
+/// Shortest time between two merges that workers ask for.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// Changes that may wait; whoever sends more waits too.
+const MAX_EVENTS: usize = 64;
+
+/// What happens to the world.
+#[derive(Debug)]
+enum Event {
+    /// New settings; the answer says what came of them.
+    Replace(Box<Desired>, oneshot::Sender<Result<Published, ControlError>>),
+}
+
+/// Why a change was not made.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// The new world cannot be built; the old one stays.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The task is gone: the program ends.
+    #[error("the program is about to end")]
+    Gone,
+}
+
+/// What a change did.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The snapshot's generation.
+    pub generation: u64,
+    /// Each upstream whose ring changed: its name, the share of the key space that moved, its fingerprint now.
+    pub rings: Vec<(UpstreamName, f64, Fingerprint)>,
+}
+
+/// How others send changes.
+#[derive(Debug, Clone)]
+pub struct ControlHandle {
+    events: mpsc::Sender<Event>,
+}
+
+impl ControlHandle {
+    /// Has new settings taken up: all of them or, on an error, nothing.
+    pub async fn replace(&self, desired: Desired) -> Result<Published, ControlError> {
+        let (answer, answered) = oneshot::channel();
+        self.events.send(Event::Replace(Box::new(desired), answer)).await.map_err(|_| ControlError::Gone)?;
+        answered.await.map_err(|_| ControlError::Gone)?
+    }
+}
+
+/// The task that owns the state.
+#[derive(Debug)]
+pub struct Control {
+    state: State,
+    events: mpsc::Receiver<Event>,
+    handle: Arc<SnapshotHandle>,
+    attention: Arc<Notify>,
+}
+
+impl Control {
+    /// Builds the first snapshot; nothing runs yet.
+    ///
+    /// # Errors
+    /// When the settings cannot be built.
+    pub fn new(desired: Desired, workers: usize) -> Result<(Self, ControlHandle), BuildError> {
+        let mut state = State::new(workers);
+        let first = build::build(&mut state, desired, clock::now())?.0;
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
+        let handle = Arc::new(SnapshotHandle::new(Arc::new(first)));
+        let control = Self { state, events, handle, attention: Arc::new(Notify::new()) };
+        Ok((control, ControlHandle { events: sender }))
+    }
+
+    /// Where snapshots appear.
+    pub fn snapshots(&self) -> Arc<SnapshotHandle> {
+        self.handle.clone()
+    }
+
+    /// What wakes this task when an outcome cannot wait for its tick.
+    pub fn attention(&self) -> Arc<Notify> {
+        self.attention.clone()
+    }
+
+    /// Runs until every [`ControlHandle`] is gone.
+    pub async fn run(mut self, remote: Remote) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(Event::Replace(desired, answer)) => {
+                        let result = self.replace(*desired);
+                        if answer.send(result).is_err() {
+                            tracing::debug!("Nobody waited for a change any more.");
+                        }
+                    }
+                    None => return,
+                },
+                () = self.attention.notified() => {
+                    self.tick(&remote).await;
+                    // Many failures ask at once: one merge sees them all.
+                    tokio::time::sleep(MIN_PAUSE).await;
+                }
+                _ = tick.tick() => self.tick(&remote).await,
+            }
+        }
+    }
+
+    fn replace(&mut self, desired: Desired) -> Result<Published, ControlError> {
+        let (snapshot, published) = build::build(&mut self.state, desired, clock::now())?;
+        self.publish(snapshot);
+        Ok(published)
+    }
+
+    async fn tick(&mut self, remote: &Remote) {
+        let Effects { masks_changed, expired } = apply::tick(&mut self.state, clock::now());
+        if masks_changed {
+            let snapshot = build::rebuild_masks(&mut self.state, &self.handle.load());
+            self.publish(snapshot);
+        }
+        for uid in expired {
+            for worker in 0..remote.count() {
+                remote.run_on(worker, Box::new(move |worker| worker.wheel.expire_tagged(uid))).await;
+            }
+        }
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        self.handle.publish(Arc::new(snapshot));
+    }
+}

@@ -1,0 +1,108 @@
+//! What is wanted (settings) and what is seen (health, counters that outlive snapshots).
+use crate::base::ids::EndpointId;
+use crate::base::ids::ListenerName;
+use crate::base::ids::RouteName;
+use crate::base::ids::UpstreamName;
+use crate::health::outlier::Ejection;
+use crate::health::streak::Merger;
+use crate::retry::budget::RetryBudget;
+use crate::ring::Ring;
+use crate::route::Route;
+use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::settings;
+use crate::snapshot::stats;
+use crate::snapshot::upstream::Mask;
+use crate::snapshot::upstream::RingChange;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+/// What people want: settings that were checked, not yet built.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// Listeners, by name.
+    pub listeners: Vec<ListenerName>,
+    /// Routes, in the file's order.
+    pub routes: Vec<Route>,
+    /// Upstreams.
+    pub upstreams: Vec<settings::Upstream>,
+    /// How long a request may hang on an endpoint that was removed.
+    pub drain_timeout: Duration,
+}
+
+/// Everything that outlives a snapshot.
+#[derive(Debug)]
+pub struct State {
+    /// Number of workers: cells of everything that is counted.
+    pub workers: usize,
+    /// The last generation.
+    pub generation: u64,
+    /// The last serial.
+    pub serial: u64,
+    /// The last endpoint's uid.
+    pub last_uid: u64,
+    /// Upstreams, by name.
+    pub groups: BTreeMap<UpstreamName, Group>,
+    /// Endpoints that were removed, by uid, and when what still hangs on them is closed.
+    pub removed: Vec<(u64, Instant)>,
+    /// Counters.
+    pub counters: Counters,
+}
+
+/// Counters by name.
+#[derive(Debug, Default, Clone)]
+pub struct Counters {
+    /// Of listeners.
+    pub listeners: HashMap<ListenerName, Arc<stats::Listener>>,
+    /// Of requests, by listener, route and upstream.
+    pub requests: HashMap<(ListenerName, Option<(RouteName, UpstreamName)>), Arc<stats::Requests>>,
+    /// Of routes; `None` is for requests that found none.
+    pub routes: HashMap<Option<RouteName>, Arc<stats::Route>>,
+}
+
+/// One upstream.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Its policies, as written.
+    pub settings: Arc<settings::Upstream>,
+    /// Its ring.
+    pub ring: Arc<Ring>,
+    /// What the ring's last change cost.
+    pub change: Arc<RingChange>,
+    /// Its endpoints, by id: the ring's slot order.
+    pub members: BTreeMap<EndpointId, Known>,
+    /// Who is left out now.
+    pub mask: Mask,
+    /// Its retries.
+    pub budget: Arc<RetryBudget>,
+    /// Its counters.
+    pub stats: Arc<stats::Upstream>,
+}
+
+/// One endpoint and what is known of its health.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// Its ejections.
+    pub ejection: Ejection,
+    /// Its failures in a row.
+    pub streak: Merger,
+}
+
+impl State {
+    /// A state in which nothing is wanted yet.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            generation: 0,
+            serial: 0,
+            last_uid: 0,
+            groups: BTreeMap::new(),
+            removed: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+}

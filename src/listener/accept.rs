@@ -1,0 +1,112 @@
+//! The accept loop: one task for each listener and worker. TLS and HTTP begin in the connection's own task.
+use crate::listener::Front;
+use crate::listener::connection;
+use crate::listener::door::Door;
+use crate::telemetry::labels::RefusedReason;
+use crate::telemetry::logging::Throttle;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+
+/// Connections a worker may hold above the mean before it hands new ones over.
+const MAX_ABOVE_MEAN: u64 = 4;
+/// Pause when descriptors or memory are short: the next accept would fail as well.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts until the door is drained, then empties the queue of what the kernel already accepted.
+pub async fn run(front: Rc<Front>, door: Rc<Door>, listener: TcpListener) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = door.stopped.notified() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(&front, &door, stream, peer),
+            Err(error) => slow_down(&door, &error).await,
+        }
+    }
+    // Closing a SO_REUSEPORT socket resets what waits in its queue: serve that first.
+    while let Some(Ok((stream, peer))) = accept_now(&listener).await {
+        admit(&front, &door, stream, peer);
+    }
+}
+
+/// One connection that waits already, if there is one.
+async fn accept_now(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+        std::task::Poll::Ready(accepted) => std::task::Poll::Ready(Some(accepted)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+fn admit(front: &Rc<Front>, door: &Rc<Door>, stream: TcpStream, peer: SocketAddr) {
+    let open: u64 = door.stats.iter().map(|cell| cell.connections.get()).sum();
+    if open >= door.settings().max_connections as u64 {
+        return door.refused(RefusedReason::MaxConnections);
+    }
+    match front.emptier_worker() {
+        Some(worker) => hand_over(front, door, worker, stream, peer),
+        None => connection::start(front, door, stream, peer),
+    }
+}
+
+/// Gives a fresh connection to another worker; keeps it when that one is too busy to take it.
+fn hand_over(front: &Rc<Front>, door: &Rc<Door>, worker: usize, stream: TcpStream, peer: SocketAddr) {
+    let stream = match stream.into_std() {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "A connection was lost while it was handed over."),
+    };
+    let name = door.name.clone();
+    let (keep, job_name) = (stream.try_clone(), name);
+    let job = move |_: &Rc<crate::worker::Worker>| Front::here(|front| front.adopt(&job_name, stream, peer));
+    if front.remote.try_run_on(worker, Box::new(job)).is_err()
+        && let Ok(stream) = keep.and_then(TcpStream::from_std)
+    {
+        connection::start(front, door, stream, peer);
+    }
+}
+
+async fn slow_down(door: &Door, error: &io::Error) {
+    // The peer left between its handshake and our accept: nothing is wrong here.
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        return;
+    }
+    door.refused(RefusedReason::Descriptors);
+    static SHORTAGE: Throttle = Throttle::new();
+    if let Some(held_back) = SHORTAGE.pass() {
+        tracing::warn!(
+            listener = %door.name, %error, held_back,
+            "No connection could be accepted; raise the limit of open files (ulimit -n) if this stays."
+        );
+    }
+    tokio::time::sleep(SHORTAGE_PAUSE).await;
+}
+
+/// How far above the mean a worker's load is enough to hand over, and to whom.
+pub(super) fn emptiest(loads: &[u64], own: usize) -> Option<usize> {
+    let mean = loads.iter().sum::<u64>() / loads.len() as u64;
+    if loads[own] < mean + MAX_ABOVE_MEAN {
+        return None;
+    }
+    let (worker, load) = loads.iter().enumerate().min_by_key(|(_, load)| **load)?;
+    (*load < loads[own]).then_some(worker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_far_above_the_mean_hands_over_to_the_emptiest() {
+        assert_eq!(emptiest(&[3, 0], 0), None);
+        assert_eq!(emptiest(&[8, 0], 0), Some(1));
+        assert_eq!(emptiest(&[8, 9], 0), None);
+        assert_eq!(emptiest(&[20, 9, 1], 0), Some(2));
+        assert_eq!(emptiest(&[20], 0), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! One accepted connection: its handshake, then the protocol it speaks.
+use crate::listener::Front;
+use crate::listener::door::Door;
+use crate::listener::h2;
+use crate::listener::http1;
+use crate::net::stream::Stream;
+use crate::proxy::context::ConnInfo;
+use crate::telemetry::labels::RefusedReason;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use tokio::net::TcpStream;
+
+/// The first bytes of every HTTP/2 connection by prior knowledge (RFC 9113 section 3.4) that no HTTP/1.1 request has.
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
+/// Counts a connection as long as it is there.
+struct Open {
+    front: Rc<Front>,
+    door: Rc<Door>,
+}
+
+impl Open {
+    fn new(front: &Rc<Front>, door: &Rc<Door>) -> Self {
+        let index = door.worker.index;
+        door.stats.of(index).connections.inc();
+        front.loads.of(index).inc();
+        Self { front: front.clone(), door: door.clone() }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let index = self.door.worker.index;
+        self.door.stats.of(index).connections.dec();
+        self.front.loads.of(index).dec();
+    }
+}
+
+/// Serves a connection in a task of its own.
+pub fn start(front: &Rc<Front>, door: &Rc<Door>, stream: TcpStream, peer: SocketAddr) {
+    if let Err(error) = stream.set_nodelay(true) {
+        return tracing::debug!(%error, "A connection was gone at once.");
+    }
+    let open = Open::new(front, door);
+    let door = door.clone();
+    drop(tokio::task::spawn_local(async move {
+        serve(door, stream, peer).await;
+        drop(open);
+    }));
+}
+
+async fn serve(door: Rc<Door>, stream: TcpStream, peer: SocketAddr) {
+    let plan = door.plan();
+    let conn = Rc::new(ConnInfo {
+        listener: door.name.clone(),
+        stats: door.stats.clone(),
+        peer,
+        secure: plan.tls.is_some(),
+        trusted_proxies: door.trusted_proxies(),
+    });
+    let protocols = plan.settings.protocols;
+    let (stream, is_h2) = match &plan.tls {
+        None => {
+            let is_h2 = protocols.h2 && (!protocols.http1 || speaks_h2(&door, &stream).await);
+            (Stream::Tcp(stream), is_h2)
+        }
+        Some(acceptor) => {
+            let Some(stream) = handshake(&door, acceptor, stream).await else {
+                return door.refused(RefusedReason::Tls);
+            };
+            let is_h2 = match stream.get_ref().1.alpn_protocol() {
+                Some(name) => name == b"h2",
+                None => !protocols.http1,
+            };
+            (Stream::ServerTls(Box::new(stream)), is_h2)
+        }
+    };
+    if is_h2 {
+        Box::pin(h2::serve(door, stream, conn)).await;
+    } else {
+        http1::serve(door, stream, conn).await;
+    }
+}
+
+/// Looks at the first bytes without taking them. A client that does not say enough in time is left to `http1`.
+async fn speaks_h2(door: &Rc<Door>, stream: &TcpStream) -> bool {
+    let deadline = door.worker.wheel.deadline();
+    deadline.set(door.settings().header_timeout);
+    loop {
+        let mut first = [0; H2_PREFACE.len()];
+        let mut buf = tokio::io::ReadBuf::new(&mut first);
+        let peeked = poll_fn(|cx| match stream.poll_peek(cx, &mut buf) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if deadline.poll_expired(cx) || door.is_draining() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        let Some(Ok(count)) = peeked.await else { return false };
+        if count == 0 || !H2_PREFACE.starts_with(&first[..count]) {
+            return false;
+        }
+        if count == H2_PREFACE.len() {
+            return true;
+        }
+        // Half a preface: the rest must come, and peeking shows the same bytes until it does.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        if poll_fn(|cx| Poll::Ready(deadline.poll_expired(cx))).await {
+            return false;
+        }
+    }
+}
+
+async fn handshake(
+    door: &Rc<Door>,
+    acceptor: &tokio_rustls::TlsAcceptor,
+    stream: TcpStream,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    let deadline = door.worker.wheel.deadline();
+    deadline.set(door.settings().header_timeout);
+    let mut accepting = pin!(acceptor.accept(stream));
+    let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending if deadline.poll_expired(cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    match accepted.await? {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            tracing::debug!(%error, "A TLS handshake failed.");
+            None
+        }
+    }
+}

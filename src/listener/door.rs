@@ -1,0 +1,109 @@
+//! One listener on one worker: its settings, its count, whether it still takes connections.
+use crate::base::ids::ListenerName;
+use crate::listener::settings::Settings;
+use crate::proxy::Proxy;
+use crate::snapshot::stats;
+use crate::telemetry::labels::RefusedReason;
+use crate::worker::Worker;
+use ipnet::IpNet;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+
+/// What all workers' doors of one listener share.
+#[derive(Clone)]
+pub struct Plan {
+    /// The settings, as written.
+    pub settings: Arc<Settings>,
+    /// The TLS side, if it speaks TLS.
+    pub tls: Option<TlsAcceptor>,
+    /// Its counters.
+    pub stats: Arc<stats::Listener>,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plan({})", self.settings.name)
+    }
+}
+
+/// One listener on one worker.
+pub struct Door {
+    /// The worker it belongs to.
+    pub worker: Rc<Worker>,
+    /// What handles its requests.
+    pub proxy: Rc<Proxy>,
+    /// Its name, which never changes.
+    pub name: ListenerName,
+    /// Its counters.
+    pub stats: Arc<stats::Listener>,
+    plan: RefCell<Rc<Plan>>,
+    trusted: RefCell<Arc<[IpNet]>>,
+    is_draining: Cell<bool>,
+    /// Told when it takes no more connections.
+    pub stopped: Notify,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Door({})", self.name)
+    }
+}
+
+impl Door {
+    /// A door that is open.
+    pub fn new(worker: Rc<Worker>, proxy: Rc<Proxy>, plan: Plan) -> Self {
+        let trusted = Arc::from(plan.settings.trusted_proxies.as_slice());
+        Self {
+            worker,
+            proxy,
+            name: plan.settings.name.clone(),
+            stats: plan.stats.clone(),
+            plan: RefCell::new(Rc::new(plan)),
+            trusted: RefCell::new(trusted),
+            is_draining: Cell::new(false),
+            stopped: Notify::new(),
+        }
+    }
+
+    /// Settings for what begins now.
+    pub fn plan(&self) -> Rc<Plan> {
+        self.plan.borrow().clone()
+    }
+
+    /// The settings, as written.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.plan.borrow().settings.clone()
+    }
+
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub fn trusted_proxies(&self) -> Arc<[IpNet]> {
+        self.trusted.borrow().clone()
+    }
+
+    /// New settings, for connections that come and requests that begin.
+    pub fn replace(&self, plan: Plan) {
+        *self.trusted.borrow_mut() = Arc::from(plan.settings.trusted_proxies.as_slice());
+        *self.plan.borrow_mut() = Rc::new(plan);
+    }
+
+    /// Takes no more connections and lets those it has end with their request.
+    pub fn drain(&self) {
+        self.is_draining.set(true);
+        self.stopped.notify_one();
+        self.worker.wheel.wake_all();
+    }
+
+    /// Whether connections should end with their request.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    /// Counts something turned away.
+    pub fn refused(&self, reason: RefusedReason) {
+        self.stats.of(self.worker.index).refused[reason as usize].add(1);
+    }
+}

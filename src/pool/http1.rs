@@ -1,0 +1,52 @@
+//! One HTTP/1.1 connection to an endpoint: drives `crate::http1` as a client.
+use crate::head::Head;
+use crate::http1::limits::Limits;
+use crate::http1::parse;
+use crate::net::stream::Stream;
+use crate::wire::HeadError;
+use crate::wire::Wire;
+use crate::worker::buffers::Buffers;
+use std::task::Context;
+use std::task::Poll;
+
+/// A connection to an endpoint, owned by whoever uses it and dropped (closed) unless it is put back.
+#[derive(Debug)]
+pub struct Connection {
+    /// The stream and what was read of it.
+    pub wire: Wire,
+    is_reused: bool,
+}
+
+impl Connection {
+    /// A connection just made.
+    pub fn new(stream: Stream) -> Self {
+        Self { wire: Wire::new(stream), is_reused: false }
+    }
+
+    /// Whether it served a request before: then it may have died unnoticed.
+    pub fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// Reads a response head.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &Buffers,
+        limits: &Limits,
+        head: &mut Head,
+    ) -> Poll<Result<(), HeadError>> {
+        self.wire.poll_head(cx, buffers, parse::response, limits, head)
+    }
+
+    /// Prepares it for being idle.
+    pub(super) fn rest(&mut self, buffers: &Buffers) {
+        self.is_reused = true;
+        self.wire.release(buffers);
+    }
+
+    /// Whether the endpoint closed it, or sent what nobody asked for.
+    pub(super) fn is_disturbed(&mut self, cx: &mut Context<'_>) -> bool {
+        self.wire.has_input() || self.wire.stream.is_disturbed(cx)
+    }
+}

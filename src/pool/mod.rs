@@ -1,0 +1,154 @@
+//! Connections to endpoints, one worker's own: newest first, no lock. Routes, ring, retries and health are not known here.
+pub mod connect;
+pub mod http1;
+
+use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::settings;
+use crate::worker::Worker;
+use crate::worker::wheel::Deadline;
+use connect::ConnectError;
+use http1::Connection;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::Context;
+use std::task::Waker;
+use std::time::Duration;
+
+/// How often idle connections are looked through.
+pub const SWEEP: Duration = Duration::from_secs(1);
+
+/// One worker's idle connections.
+#[derive(Debug)]
+pub struct Pool {
+    worker: Rc<Worker>,
+    idle: RefCell<HashMap<u64, Idle, ByUid>>,
+    sweeps: Cell<u64>,
+    known_at: Cell<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    /// Oldest first, each with the sweep it came back before.
+    connections: VecDeque<(u64, Connection)>,
+    max_sweeps: u64,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(worker: Rc<Worker>) -> Self {
+        Self { worker, idle: RefCell::default(), sweeps: Cell::new(0), known_at: Cell::new(0) }
+    }
+
+    /// A connection to `endpoint`: the one that came back last and is undisturbed, else a new one. `deadline` is set to the
+    /// time allowed for connecting; the caller sets it anew for what follows.
+    pub async fn checkout(
+        &self,
+        endpoint: &Endpoint,
+        settings: &settings::Upstream,
+        deadline: &Deadline,
+        allowed: Duration,
+    ) -> Result<Connection, ConnectError> {
+        if let Some(connection) = self.take_idle(endpoint.uid) {
+            return Ok(connection);
+        }
+        self.connect(endpoint, settings, deadline, allowed).await
+    }
+
+    /// A new connection to `endpoint`, whatever is idle.
+    pub async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        settings: &settings::Upstream,
+        deadline: &Deadline,
+        allowed: Duration,
+    ) -> Result<Connection, ConnectError> {
+        deadline.set(settings.connect_timeout.min(allowed));
+        let stream = connect::connect(endpoint.address, deadline).await?;
+        Ok(Connection::new(stream))
+    }
+
+    /// Keeps a connection on which nothing is under way for the next request to `endpoint`.
+    pub fn put_back(&self, endpoint: &Endpoint, settings: &settings::Upstream, mut connection: Connection) {
+        let mut idle = self.idle.borrow_mut();
+        let list = idle.entry(endpoint.uid).or_default();
+        if settings.max_idle == 0 {
+            return;
+        }
+        list.max_sweeps = (settings.idle_timeout.as_secs_f64() / SWEEP.as_secs_f64()).ceil() as u64;
+        if list.connections.len() >= settings.max_idle {
+            list.connections.pop_front();
+        }
+        connection.rest(&self.worker.buffers);
+        list.connections.push_back((self.sweeps.get(), connection));
+    }
+
+    /// Closes connections that were idle too long, and all to endpoints that are no longer there. Called each [`SWEEP`].
+    pub fn sweep(&self) {
+        let now = self.sweeps.get() + 1;
+        self.sweeps.set(now);
+        let gone = self.gone();
+        let mut cx = Context::from_waker(Waker::noop());
+        self.idle.borrow_mut().retain(|uid, list| {
+            let max_sweeps = list.max_sweeps;
+            list.connections
+                .retain_mut(|(since, connection)| now - *since <= max_sweeps && !connection.is_disturbed(&mut cx));
+            !gone.contains(uid) && !list.connections.is_empty()
+        });
+    }
+
+    /// Endpoints that have idle connections but are not in the newest snapshot; sought only after a change.
+    fn gone(&self) -> HashSet<u64> {
+        let view = self.worker.view();
+        if self.known_at.replace(view.serial) == view.serial {
+            return HashSet::new();
+        }
+        let endpoints = view.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
+        let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.uid).collect();
+        self.idle.borrow().keys().filter(|uid| !known.contains(uid)).copied().collect()
+    }
+
+    fn take_idle(&self, uid: u64) -> Option<Connection> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut idle = self.idle.borrow_mut();
+        let list = idle.get_mut(&uid)?;
+        while let Some((_, mut connection)) = list.connections.pop_back() {
+            if !connection.is_disturbed(&mut cx) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+}
+
+/// Uids are small numbers in order: they need no hashing.
+#[derive(Debug, Default, Clone)]
+pub struct ByUid;
+
+impl std::hash::BuildHasher for ByUid {
+    type Hasher = UidHasher;
+    fn build_hasher(&self) -> UidHasher {
+        UidHasher(0)
+    }
+}
+
+/// Spreads a uid over a hash table.
+#[derive(Debug)]
+pub struct UidHasher(u64);
+
+impl std::hash::Hasher for UidHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+    fn write_u64(&mut self, uid: u64) {
+        self.0 = (self.0 ^ uid).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

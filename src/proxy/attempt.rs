@@ -1,0 +1,250 @@
+//! Which candidate next, under the retry policy, the budget and one overall deadline. Bytes are `forward`'s.
+use crate::base::clock;
+use crate::key::HashKey;
+use crate::pool::connect::ConnectError;
+use crate::proxy::Proxy;
+use crate::proxy::body::Downstream;
+use crate::proxy::body::RequestBody;
+use crate::proxy::context::RequestContext;
+use crate::proxy::error::Kind;
+use crate::proxy::error::ProxyError;
+use crate::proxy::forward;
+use crate::proxy::forward::Allowed;
+use crate::proxy::forward::Exchange;
+use crate::proxy::forward::ExchangeError;
+use crate::retry::Failure;
+use crate::retry::Verdict;
+use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::upstream::Upstream;
+use crate::telemetry::labels::ErrorReason;
+use crate::telemetry::labels::Position;
+use crate::telemetry::labels::RetryReason;
+use crate::wire::body::BodyError;
+use crate::worker::buffers::Draft;
+use std::time::Duration;
+
+/// A response's head, and the exchange its body comes from.
+pub type Answer<D> = (Box<Draft>, Exchange<D>);
+
+/// One attempt whose outcome may call for another.
+struct Failed<D> {
+    failure: Failure,
+    error: ProxyError,
+    /// Bytes of the request that were written.
+    sent: u64,
+    rest: Rest<D>,
+}
+
+/// What is left of a failed attempt.
+enum Rest<D> {
+    /// The request's body, for another attempt.
+    Body(RequestBody<D>),
+    /// An answer with a status that may be tried again; it is passed on when no attempt follows.
+    Answer(Answer<D>),
+}
+
+/// Asks one candidate after the other until one answers, nobody is left, or the policy says stop.
+pub async fn run<D: Downstream>(
+    proxy: &Proxy,
+    ctx: &mut RequestContext,
+    mut body: RequestBody<D>,
+) -> Result<Answer<D>, ProxyError> {
+    let view = ctx.view.clone();
+    let upstream = view.upstream(view.upstream_of(ctx.route.expect("routing comes before attempts")));
+    upstream.stats.of(proxy.worker.index).requests.add(1);
+    let reach = upstream.settings.failover.map_or(usize::MAX, |further| further.saturating_add(1));
+    let walk = upstream.ring.candidates(start(proxy, ctx, upstream).0).take(reach).enumerate();
+    let mut walk = walk.filter(|(_, slot)| upstream.mask.is_open(*slot));
+    let (mut rank, mut slot) = walk.next().ok_or_else(|| ProxyError::new(Kind::NoEndpoint))?;
+    let (mut is_fresh, mut retries) = (false, 0);
+    loop {
+        let position = match (ctx.attempts, rank) {
+            (0, 0) => Position::Owner,
+            (0, _) => Position::Successor,
+            _ => Position::Retry,
+        };
+        ctx.enter(proxy.worker.index, slot, position, is_fresh);
+        let failed = match once(proxy, ctx, upstream, upstream.endpoint(slot), is_fresh, body).await {
+            Ok(answer) if !ctx.action().retry.on.includes_status(answer.0.head.status()) => return Ok(commit(answer)),
+            Ok(answer) => Failed::by_status(answer),
+            Err(failed) => failed,
+        };
+        let (method, policy) = (ctx.head().method(), &ctx.action().retry);
+        let verdict = policy.verdict(method, failed.sent, failed.failure, failed.can_replay(), retries);
+        match verdict {
+            Verdict::GiveUp => return failed.give_up(),
+            Verdict::SameEndpoint => is_fresh = true,
+            Verdict::Next { spends_budget } => {
+                let Some(next) = walk.next() else { return failed.give_up() };
+                if spends_budget && !may_retry(proxy, ctx, upstream) {
+                    return failed.give_up();
+                }
+                count_retry(proxy, upstream, failed.failure);
+                retries += u32::from(spends_budget);
+                (rank, slot) = next;
+                is_fresh = false;
+            }
+        }
+        tracing::debug!(upstream = %upstream.name, error = %failed.error, "An attempt failed and another follows.");
+        body = failed.into_body();
+        body.rewind();
+    }
+}
+
+impl<D: Downstream> Failed<D> {
+    fn by_status(answer: Answer<D>) -> Self {
+        let failure = Failure::Status(answer.0.head.status());
+        // The error is never shown: without another attempt the answer itself is passed on.
+        Self { failure, error: ProxyError::new(Kind::UpstreamReset), sent: u64::MAX, rest: Rest::Answer(answer) }
+    }
+
+    fn can_replay(&self) -> bool {
+        match &self.rest {
+            Rest::Body(body) => body.can_replay(),
+            Rest::Answer((_, exchange)) => exchange.can_replay(),
+        }
+    }
+
+    fn give_up(self) -> Result<Answer<D>, ProxyError> {
+        match self.rest {
+            Rest::Body(_) => Err(self.error),
+            Rest::Answer(answer) => Ok(commit(answer)),
+        }
+    }
+
+    fn into_body(self) -> RequestBody<D> {
+        match self.rest {
+            Rest::Body(body) => body,
+            Rest::Answer((_, exchange)) => exchange.into_request(),
+        }
+    }
+}
+
+/// No attempt follows: what was kept of the request's body is forgotten.
+fn commit<D: Downstream>(mut answer: Answer<D>) -> Answer<D> {
+    answer.1.commit();
+    answer
+}
+
+fn may_retry(proxy: &Proxy, ctx: &RequestContext, upstream: &Upstream) -> bool {
+    let requests = upstream.stats.sum(|cell| cell.requests.get());
+    let is_allowed = upstream.budget.try_spend(ctx.action().retry.budget, requests, clock::now());
+    if !is_allowed {
+        upstream.stats.of(proxy.worker.index).budget_exhausted.add(1);
+    }
+    is_allowed
+}
+
+fn count_retry(proxy: &Proxy, upstream: &Upstream, failure: Failure) {
+    let reason = match failure {
+        Failure::Connect => RetryReason::Connect,
+        Failure::Timeout => RetryReason::Timeout,
+        Failure::Status(502) => RetryReason::Status502,
+        Failure::Status(503) => RetryReason::Status503,
+        Failure::Status(_) => RetryReason::Status504,
+        Failure::Reset | Failure::StaleConnection | Failure::BadResponse | Failure::Client => RetryReason::Reset,
+    };
+    upstream.stats.of(proxy.worker.index).retries[reason as usize].add(1);
+}
+
+/// The hash the walk starts from: the key's, or for a request without one the better of two at random.
+fn start(proxy: &Proxy, ctx: &RequestContext, upstream: &Upstream) -> HashKey {
+    if let Some(extracted) = &ctx.key {
+        return extracted.key;
+    }
+    let choices = [HashKey(proxy.worker.random()), HashKey(proxy.worker.random())];
+    let load = |key: &HashKey| {
+        let first = upstream.ring.candidates(key.0).find(|slot| upstream.mask.is_open(*slot));
+        first.map_or(u64::MAX, |slot| upstream.endpoint(slot).in_flight())
+    };
+    choices.into_iter().min_by_key(load).expect("two choices are not none")
+}
+
+async fn once<D: Downstream>(
+    proxy: &Proxy,
+    ctx: &mut RequestContext,
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    is_fresh: bool,
+    body: RequestBody<D>,
+) -> Result<Answer<D>, Failed<D>> {
+    let remaining = ctx.action().timeout.saturating_sub(ctx.started.elapsed());
+    if remaining.is_zero() {
+        return Err(failed(Failure::Timeout, ProxyError::new(Kind::UpstreamTimeout), 0, body));
+    }
+    let deadline = proxy.worker.wheel.deadline();
+    deadline.tag(endpoint.uid);
+    let pool = &proxy.pool;
+    let connected = if is_fresh {
+        pool.connect(endpoint, &upstream.settings, &deadline, remaining).await
+    } else {
+        pool.checkout(endpoint, &upstream.settings, &deadline, remaining).await
+    };
+    let connection = match connected {
+        Ok(connection) => connection,
+        Err(error) => {
+            let reason = match error {
+                ConnectError::Io { .. } => ErrorReason::Connect,
+                ConnectError::Timeout { .. } => ErrorReason::ConnectTimeout,
+            };
+            proxy.blame(upstream, endpoint, Some(reason));
+            return Err(failed(Failure::Connect, ProxyError::with(Kind::UpstreamConnect, error), 0, body));
+        }
+    };
+    let allowed = Allowed {
+        head: upstream.settings.response_timeout.unwrap_or(Duration::MAX).min(remaining),
+        body: upstream.settings.body_timeout,
+    };
+    let asked = clock::now();
+    let exchanged = forward::exchange(&proxy.worker, connection, deadline, allowed, &ctx.request, body).await;
+    let took = asked.elapsed();
+    ctx.upstream_time = Some(took);
+    match exchanged {
+        Ok((response, exchange)) => {
+            upstream.stats.of(proxy.worker.index).duration.observe(took);
+            proxy.credit(upstream, endpoint, response.head.status());
+            Ok((response, exchange))
+        }
+        Err((error, sent, body)) => Err(classify(proxy, upstream, endpoint, error, sent, body)),
+    }
+}
+
+/// What a failed exchange means: for the endpoint's record, for the retry policy and for the client.
+fn classify<D>(
+    proxy: &Proxy,
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    error: ExchangeError,
+    sent: u64,
+    body: RequestBody<D>,
+) -> Failed<D> {
+    let (failure, kind, reason) = match &error {
+        ExchangeError::Client(cause) => (Failure::Client, client_kind(cause), None),
+        // A connection that idled too long says nothing about its endpoint.
+        ExchangeError::Reset { was_reused: true, had_response: false, .. } => {
+            (Failure::StaleConnection, Kind::UpstreamReset, None)
+        }
+        ExchangeError::Reset { .. } => (Failure::Reset, Kind::UpstreamReset, Some(ErrorReason::Reset)),
+        ExchangeError::Timeout => (Failure::Timeout, Kind::UpstreamTimeout, Some(ErrorReason::Timeout)),
+        ExchangeError::BadResponse(_) => {
+            (Failure::BadResponse, Kind::BadUpstreamResponse, Some(ErrorReason::BadResponse))
+        }
+    };
+    if reason.is_some() {
+        proxy.blame(upstream, endpoint, reason);
+    }
+    failed(failure, ProxyError::with(kind, error), sent, body)
+}
+
+fn client_kind(cause: &BodyError) -> Kind {
+    match cause {
+        BodyError::Timeout => Kind::ClientTimeout,
+        BodyError::TooLarge => Kind::TooLarge,
+        BodyError::Refused(refusal) => Kind::Request(refusal.kind()),
+        BodyError::Io(_) | BodyError::Truncated => Kind::ClientClosed,
+    }
+}
+
+fn failed<D>(failure: Failure, error: ProxyError, sent: u64, body: RequestBody<D>) -> Failed<D> {
+    Failed { failure, error, sent, rest: Rest::Body(body) }
+}

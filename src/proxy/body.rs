@@ -1,0 +1,126 @@
+//! A request's body on its way: counted, limited, and its beginning kept so that it can be sent once more.
+use crate::head::Head;
+use crate::head::edits::Edits;
+use crate::http1::framing::BodyLength;
+use crate::wire::body::BodyError;
+use crate::wire::body::Step;
+use bytes::BytesMut;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+
+/// Body bytes kept for another attempt.
+const MAX_KEPT: usize = 16 << 10;
+
+/// The client's side of one request: where its body comes from and where interim responses go.
+pub trait Downstream {
+    /// Appends the next piece of the body to `out`. Fails when the client leaves, stalls or sends garbage.
+    fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>>;
+
+    /// The trailers, once the body is over.
+    fn take_trailers(&mut self) -> Option<Box<Head>>;
+
+    /// Sends an interim response (1xx) if the client's version can take it.
+    fn send_interim(&mut self, head: &Head, edits: &Edits);
+}
+
+/// A request's body, taken from its client piece by piece.
+#[derive(Debug)]
+pub struct RequestBody<D> {
+    downstream: D,
+    length: BodyLength,
+    limit: Option<u64>,
+    received: u64,
+    kept: Option<BytesMut>,
+    replayed: usize,
+    is_ended: bool,
+}
+
+impl<D: Downstream> RequestBody<D> {
+    /// A body of this length, refused above `limit` bytes.
+    pub fn new(downstream: D, length: BodyLength, limit: Option<u64>) -> Self {
+        let is_ended = matches!(length, BodyLength::Empty | BodyLength::Length(0));
+        Self { downstream, length, limit, received: 0, kept: Some(BytesMut::new()), replayed: 0, is_ended }
+    }
+
+    /// How it is framed.
+    pub fn length(&self) -> BodyLength {
+        self.length
+    }
+
+    /// Bytes taken from the client.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether the client has nothing more to send.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended && self.kept.as_ref().is_none_or(|kept| self.replayed == kept.len())
+    }
+
+    /// Whether everything taken so far can be sent again.
+    pub fn can_replay(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Starts over with what was kept, for another attempt.
+    pub fn rewind(&mut self) {
+        self.replayed = 0;
+    }
+
+    /// The client's side, for interim responses and trailers.
+    pub fn downstream(&mut self) -> &mut D {
+        &mut self.downstream
+    }
+
+    /// Forgets what was kept: no attempt follows.
+    pub fn commit(&mut self) {
+        self.replayed = 0;
+        self.kept = None;
+    }
+
+    /// Whether the announced length is above the limit.
+    pub fn is_over_limit(&self) -> bool {
+        matches!((self.length, self.limit), (BodyLength::Length(length), Some(limit)) if length > limit)
+    }
+
+    /// Appends the next piece to `out`.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>> {
+        if let Some(kept) = self.kept.as_ref().filter(|kept| kept.len() > self.replayed) {
+            let count = kept.len() - self.replayed;
+            out.extend_from_slice(&kept[self.replayed..]);
+            self.replayed += count;
+            return Poll::Ready(Ok(Step::Data(count)));
+        }
+        if self.is_ended {
+            return Poll::Ready(Ok(Step::End));
+        }
+        let before = out.len();
+        let step = ready!(self.downstream.poll_data(cx, out))?;
+        match step {
+            Step::Data(count) => {
+                self.received += count as u64;
+                self.keep(&out[before..]);
+                if self.limit.is_some_and(|limit| self.received > limit) {
+                    return Poll::Ready(Err(BodyError::TooLarge));
+                }
+                if matches!(self.length, BodyLength::Length(length) if length == self.received) {
+                    self.is_ended = true;
+                }
+            }
+            Step::End => self.is_ended = true,
+        }
+        Poll::Ready(Ok(step))
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        let Some(kept) = &mut self.kept else { return };
+        if kept.len() + piece.len() > MAX_KEPT {
+            self.kept = None;
+            self.replayed = 0;
+        } else {
+            kept.extend_from_slice(piece);
+            self.replayed = kept.len();
+        }
+    }
+}

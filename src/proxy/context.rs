@@ -1,0 +1,154 @@
+//! What the steps of one request fill in.
+use crate::base::ids::ListenerName;
+use crate::head::Client;
+use crate::head::Head;
+use crate::key::Extracted;
+use crate::ring::Slot;
+use crate::route::RouteIndex;
+use crate::route::action::Forward;
+use crate::snapshot::UpstreamIndex;
+use crate::snapshot::handle::View;
+use crate::snapshot::stats;
+use crate::snapshot::upstream::Upstream;
+use crate::telemetry::labels::Position;
+use crate::worker::buffers::Draft;
+use ipnet::IpNet;
+use smallvec::SmallVec;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+/// What is known of a connection before its first request.
+#[derive(Debug)]
+pub struct ConnInfo {
+    /// The listener it came in by.
+    pub listener: ListenerName,
+    /// The listener's counters.
+    pub stats: Arc<stats::Listener>,
+    /// Who is on the other side.
+    pub peer: SocketAddr,
+    /// Whether it is encrypted.
+    pub secure: bool,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Arc<[IpNet]>,
+}
+
+/// One request and what was found out about it.
+#[derive(Debug)]
+pub struct RequestContext {
+    /// The one view of this request.
+    pub view: Rc<View>,
+    /// Its connection.
+    pub conn: Rc<ConnInfo>,
+    /// Its head and what is changed on the way to the endpoint.
+    pub request: Box<Draft>,
+    /// Its sender.
+    pub client: Client,
+    /// Its name in logs, here and at the endpoint.
+    pub id: SmallVec<[u8; 32]>,
+    /// When its head was complete.
+    pub started: Instant,
+    /// The route, once found.
+    pub route: Option<RouteIndex>,
+    /// The key, once found.
+    pub key: Option<Extracted>,
+    /// The endpoint of the last attempt.
+    pub slot: Option<Slot>,
+    /// What that endpoint is to the key.
+    pub position: Option<Position>,
+    /// Attempts made.
+    pub attempts: u32,
+    is_in_flight: bool,
+    /// From the last attempt's request to its response head.
+    pub upstream_time: Option<Duration>,
+    /// The status told to the client; 0 until one is known.
+    pub status: u16,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Body bytes to the client.
+    pub bytes_out: u64,
+    /// The stable word of what went wrong.
+    pub error: Option<&'static str>,
+}
+
+impl RequestContext {
+    /// A request of which nothing is known but its head and its sender.
+    pub fn new(
+        view: Rc<View>,
+        conn: Rc<ConnInfo>,
+        request: Box<Draft>,
+        client: Client,
+        id: SmallVec<[u8; 32]>,
+        started: Instant,
+    ) -> Self {
+        Self {
+            view,
+            conn,
+            request,
+            client,
+            id,
+            started,
+            route: None,
+            key: None,
+            slot: None,
+            position: None,
+            attempts: 0,
+            is_in_flight: false,
+            upstream_time: None,
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            error: None,
+        }
+    }
+
+    /// Begins an attempt at the endpoint of `slot`; the one before is over. Asking the same endpoint once more on a fresh
+    /// connection is no further attempt.
+    pub fn enter(&mut self, worker: usize, slot: Slot, position: Position, is_repeat: bool) {
+        self.leave(worker);
+        (self.slot, self.position, self.is_in_flight) = (Some(slot), Some(position), true);
+        if !is_repeat {
+            self.attempts += 1;
+            self.upstream().stats.of(worker).positions[position as usize].add(1);
+        }
+        self.upstream().endpoint(slot).live.of(worker).in_flight.inc();
+    }
+
+    /// Ends the attempt, if one is under way.
+    pub fn leave(&mut self, worker: usize) {
+        if let (true, Some(slot)) = (self.is_in_flight, self.slot) {
+            self.upstream().endpoint(slot).live.of(worker).in_flight.dec();
+            self.is_in_flight = false;
+        }
+    }
+
+    /// The request's head.
+    pub fn head(&self) -> &Head {
+        &self.request.head
+    }
+
+    /// The upstream of the route, once found.
+    pub fn upstream_index(&self) -> Option<UpstreamIndex> {
+        self.route.map(|route| self.view.upstream_of(route))
+    }
+
+    /// The upstream of the route.
+    ///
+    /// # Panics
+    /// When no route was found yet: steps after routing only.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        let index = self.upstream_index().expect("a step after routing has a route");
+        self.view.upstream(index)
+    }
+
+    /// What the route does.
+    ///
+    /// # Panics
+    /// When no route was found yet: steps after routing only.
+    pub fn action(&self) -> &Forward {
+        let route = self.route.expect("a step after routing has a route");
+        self.view.routes.get(route).action.forward()
+    }
+}

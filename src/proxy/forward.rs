@@ -1,0 +1,300 @@
+//! One exchange with one endpoint: the request goes out while the response comes back, to the end of both.
+use crate::head::Head;
+use crate::head::Method;
+use crate::http1::chunked;
+use crate::http1::encode;
+use crate::http1::framing;
+use crate::http1::framing::BodyLength;
+use crate::http1::limits::Limits;
+use crate::http1::refusal::Refusal;
+use crate::pool::http1::Connection;
+use crate::proxy::body::Downstream;
+use crate::proxy::body::RequestBody;
+use crate::proxy::headers;
+use crate::wire::HeadError;
+use crate::wire::body::BodyError;
+use crate::wire::body::BodyReader;
+use crate::wire::body::Step;
+use crate::worker::Worker;
+use crate::worker::buffers::BUFFER_SIZE;
+use crate::worker::buffers::Draft;
+use crate::worker::wheel::Deadline;
+use bytes::BytesMut;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why an exchange gave no response.
+#[derive(Debug, Error)]
+pub enum ExchangeError {
+    /// The client's side failed; no other endpoint would do better.
+    #[error("take the request's body")]
+    Client(#[source] BodyError),
+    /// The connection failed or was closed before a response head.
+    #[error("get a response before the connection ended")]
+    Reset {
+        /// Whether it had served a request before: then it may have been dead already.
+        was_reused: bool,
+        /// Whether a byte of a response had come.
+        had_response: bool,
+        /// The cause.
+        source: io::Error,
+    },
+    /// No response head in time.
+    #[error("get a response in time")]
+    Timeout,
+    /// The response may not be passed on.
+    #[error("accept the response")]
+    BadResponse(#[source] Refusal),
+}
+
+/// How long the phases of an exchange may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed {
+    /// From a piece of the request sent, or its end, to the response head.
+    pub head: Duration,
+    /// Silence within the response's body.
+    pub body: Duration,
+}
+
+/// A request under way to one endpoint, and its response.
+#[derive(Debug)]
+pub struct Exchange<D> {
+    worker: Rc<Worker>,
+    connection: Option<Connection>,
+    deadline: Deadline,
+    allowed: Allowed,
+    method: Method,
+    request: RequestBody<D>,
+    is_sent: bool,
+    /// The endpoint takes no more of the request; what it answers is still passed on.
+    is_refused: bool,
+    sent: u64,
+    out: BytesMut,
+    length: BodyLength,
+    response: BodyReader,
+    trailers: Option<Box<Head>>,
+    keeps_alive: bool,
+}
+
+/// Limits of what an endpoint may send as a head.
+const RESPONSE_LIMITS: Limits = Limits { max_head_bytes: 64 << 10, max_fields: 256 };
+/// Interim responses before the final one; more is an endpoint gone wild.
+const MAX_INTERIM: u32 = 16;
+
+/// Sends the request over `connection` and waits for the response's head. The body follows from the [`Exchange`]; when it
+/// fails, the request's body comes back for another attempt.
+pub async fn exchange<D: Downstream>(
+    worker: &Rc<Worker>,
+    connection: Connection,
+    deadline: Deadline,
+    allowed: Allowed,
+    draft: &Draft,
+    request: RequestBody<D>,
+) -> Result<(Box<Draft>, Exchange<D>), (ExchangeError, u64, RequestBody<D>)> {
+    let mut out = worker.buffers.take();
+    encode::request(&draft.head, &draft.edits, request.length(), encode::Connection::Default, &mut out);
+    let mut exchange = Exchange {
+        worker: worker.clone(),
+        connection: Some(connection),
+        deadline,
+        allowed,
+        method: draft.head.method(),
+        is_sent: false,
+        is_refused: false,
+        sent: 0,
+        out,
+        length: BodyLength::Empty,
+        response: BodyReader::new(BodyLength::Empty, &RESPONSE_LIMITS),
+        trailers: None,
+        keeps_alive: false,
+        request,
+    };
+    exchange.deadline.set(allowed.head);
+    let mut response = worker.buffers.take_draft();
+    let mut interim = 0;
+    match poll_fn(|cx| exchange.poll_head(cx, &mut response, &mut interim)).await {
+        Ok(()) => Ok((response, exchange)),
+        Err(error) => {
+            worker.buffers.give_draft(response);
+            worker.buffers.give(std::mem::take(&mut exchange.out));
+            Err((error, exchange.sent, exchange.request))
+        }
+    }
+}
+
+impl<D: Downstream> Exchange<D> {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        response: &mut Draft,
+        interim: &mut u32,
+    ) -> Poll<Result<(), ExchangeError>> {
+        self.poll_request(cx).map_err(ExchangeError::Client)?;
+        loop {
+            let Some(connection) = &mut self.connection else { return Poll::Ready(Err(ExchangeError::Timeout)) };
+            match connection.poll_head(cx, &self.worker.buffers, &RESPONSE_LIMITS, &mut response.head) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.head_error(error))),
+                Poll::Pending if self.deadline.poll_expired(cx) => return Poll::Ready(Err(ExchangeError::Timeout)),
+                Poll::Pending => return Poll::Pending,
+            }
+            let head = &response.head;
+            if !(100..200).contains(&head.status()) {
+                return Poll::Ready(self.accept_head(response));
+            }
+            *interim += 1;
+            if head.status() == 101 || *interim > MAX_INTERIM {
+                // Nobody asked for an upgrade: what follows would not be HTTP.
+                return Poll::Ready(Err(ExchangeError::BadResponse(Refusal::UnexpectedInterim)));
+            }
+            headers::to_client(&response.head, &mut response.edits);
+            self.request.downstream().send_interim(&response.head, &response.edits);
+            response.edits.clear();
+        }
+    }
+
+    fn accept_head(&mut self, response: &Draft) -> Result<(), ExchangeError> {
+        let length = framing::of_response(&response.head, self.method).map_err(ExchangeError::BadResponse)?;
+        self.length = length;
+        self.response = BodyReader::new(length, &RESPONSE_LIMITS);
+        self.keeps_alive = framing::keep_alive(&response.head) && length != BodyLength::UntilClose;
+        self.deadline.set(self.allowed.body);
+        Ok(())
+    }
+
+    fn head_error(&self, error: HeadError) -> ExchangeError {
+        let was_reused = self.connection.as_ref().is_some_and(Connection::is_reused);
+        let reset = |source, had_response| ExchangeError::Reset { was_reused, had_response, source };
+        match error {
+            HeadError::Refused(refusal) => ExchangeError::BadResponse(refusal),
+            HeadError::Closed => reset(io::ErrorKind::ConnectionReset.into(), false),
+            HeadError::Truncated => reset(io::ErrorKind::UnexpectedEof.into(), true),
+            HeadError::Io(source) => {
+                let had_response = self.connection.as_ref().is_some_and(|connection| connection.wire.has_input());
+                reset(source, had_response)
+            }
+        }
+    }
+
+    /// Whether the request could be sent once more.
+    pub fn can_replay(&self) -> bool {
+        self.request.can_replay()
+    }
+
+    /// The request's body, for another attempt; the connection is closed.
+    pub fn into_request(self) -> RequestBody<D> {
+        self.request
+    }
+
+    /// No other attempt follows: what was kept of the request is forgotten.
+    pub fn commit(&mut self) {
+        self.request.commit();
+    }
+
+    /// How the response's body is framed.
+    pub fn response_length(&self) -> BodyLength {
+        self.length
+    }
+
+    /// Body bytes taken from the client.
+    pub fn received(&self) -> u64 {
+        self.request.received()
+    }
+
+    /// Moves request data: fills from the client, writes to the endpoint, until one of them has to wait. Fails only when the
+    /// client's side does; an endpoint that takes no more may still answer.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        while !self.is_sent && !self.is_refused {
+            let mut waits_for_client = false;
+            if self.out.len() < BUFFER_SIZE && !self.request.is_ended() {
+                match self.take_piece(cx) {
+                    Poll::Ready(result) => {
+                        result?;
+                        self.deadline.set(self.allowed.head);
+                    }
+                    Poll::Pending => waits_for_client = true,
+                }
+            }
+            let Some(connection) = &mut self.connection else { return Ok(()) };
+            let before = self.out.len();
+            let written = connection.wire.poll_write(cx, &mut self.out);
+            self.sent += (before - self.out.len()) as u64;
+            match written {
+                Poll::Ready(Ok(())) if self.request.is_ended() => {
+                    self.is_sent = true;
+                    self.worker.buffers.give(std::mem::take(&mut self.out));
+                    self.deadline.set(self.allowed.head);
+                }
+                Poll::Ready(Ok(())) if waits_for_client => return Ok(()),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => self.is_refused = true,
+                Poll::Pending => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the next piece of the request's body to `out`, framed for the endpoint.
+    fn take_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        if self.request.length() != BodyLength::Chunked {
+            return self.request.poll_data(cx, &mut self.out).map_ok(drop);
+        }
+        let mut piece = self.worker.buffers.take();
+        let step = self.request.poll_data(cx, &mut piece);
+        match &step {
+            Poll::Ready(Ok(Step::Data(_))) => chunked::encode_chunk(&piece, &mut self.out),
+            Poll::Ready(Ok(Step::End)) => {
+                let trailers = self.request.downstream().take_trailers();
+                chunked::encode_last(trailers.as_deref(), &mut self.out);
+            }
+            _ => {}
+        }
+        self.worker.buffers.give(piece);
+        step.map_ok(drop)
+    }
+
+    /// Appends the next piece of the response's body to `out`, and moves request data meanwhile.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>> {
+        if !self.is_sent && self.poll_request(cx).is_err() {
+            // The client's side is gone or garbage: what is left of the response would not be read.
+            self.connection = None;
+            self.is_refused = true;
+        }
+        let Some(connection) = &mut self.connection else { return Poll::Ready(Err(BodyError::Truncated)) };
+        let step = self.response.poll_step(cx, &mut connection.wire, &self.worker.buffers, &mut self.trailers, out);
+        if step.is_pending() && self.deadline.poll_expired(cx) {
+            return Poll::Ready(Err(BodyError::Timeout));
+        }
+        let step = ready!(step)?;
+        self.deadline.set(self.allowed.body);
+        Poll::Ready(Ok(step))
+    }
+
+    /// The response's trailers, once its body is over.
+    pub fn take_trailers(&mut self) -> Option<Box<Head>> {
+        self.trailers.take()
+    }
+
+    /// After the response's end: moves what is left of the request. Ready with whether the request went out whole.
+    pub fn poll_rest_of_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.connection.is_none() || !self.keeps_alive || self.is_refused || self.poll_request(cx).is_err() {
+            return Poll::Ready(self.is_sent);
+        }
+        if self.is_sent || self.is_refused || self.deadline.poll_expired(cx) {
+            return Poll::Ready(self.is_sent);
+        }
+        Poll::Pending
+    }
+
+    /// The connection, if both messages ended on it and it may carry more.
+    pub fn finish(&mut self) -> Option<Connection> {
+        let is_reusable = self.is_sent && self.response.is_ended() && self.keeps_alive;
+        self.connection.take().filter(|_| is_reusable)
+    }
+}

@@ -1,0 +1,151 @@
+//! One request, from its head to its end. TOML, discovery, admin and accepting are not known here.
+pub mod attempt;
+pub mod body;
+pub mod context;
+pub mod error;
+pub mod finish;
+pub mod forward;
+pub mod headers;
+pub mod reply;
+pub mod response;
+
+use crate::base::clock;
+use crate::head::Client;
+use crate::head::Method;
+use crate::key::Extracted;
+use crate::pool::Pool;
+use crate::route::Miss;
+use crate::route::action::OnMissingKey;
+use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::upstream::Upstream;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::labels::ErrorReason;
+use crate::worker::Worker;
+use crate::worker::buffers::Draft;
+use body::Downstream;
+use body::RequestBody;
+use context::ConnInfo;
+use context::RequestContext;
+use error::Kind;
+use error::ProxyError;
+use finish::Finish;
+use response::Response;
+use std::rc::Rc;
+
+/// What handles one worker's requests.
+#[derive(Debug)]
+pub struct Proxy {
+    /// The worker it belongs to.
+    pub worker: Rc<Worker>,
+    /// The worker's connections to endpoints.
+    pub pool: Pool,
+    /// Where finished requests are written down, if they are.
+    pub access_log: Option<AccessLog>,
+}
+
+impl Proxy {
+    /// Handles one request: the ten steps of its path. (1 accept and 2 parse came before, in `listener`.)
+    pub async fn handle<D: Downstream>(
+        self: &Rc<Self>,
+        request: Box<Draft>,
+        body: RequestBody<D>,
+        conn: &Rc<ConnInfo>,
+    ) -> Response<D> {
+        // 3 view: one for the whole request. A reload in between must not route one attempt by the old ring and the
+        // next by the new. 10 observe: whatever happens from here on is recorded once, when `finish` is dropped.
+        let mut finish = self.begin(request, conn);
+        match self.answer(&mut finish, body).await {
+            // 9 reply
+            Ok(answer) => Response::forwarded(finish, answer),
+            Err(error) => Response::of_error(finish, &error),
+        }
+    }
+
+    async fn answer<D: Downstream>(
+        &self,
+        ctx: &mut RequestContext,
+        body: RequestBody<D>,
+    ) -> Result<attempt::Answer<D>, ProxyError> {
+        self.admit(ctx, &body)?;
+        // 4 route
+        ctx.route = Some(ctx.view.routes.find(&ctx.conn.listener, ctx.head()).map_err(not_routed)?);
+        // 5 key
+        ctx.key = self.key(ctx)?;
+        let via = ctx.action().via;
+        let draft = &mut *ctx.request;
+        headers::to_endpoint(&draft.head, &mut draft.edits, &ctx.conn, &ctx.client, &ctx.id, via);
+        // 6 ring, 7 pool, 8 forward: for one candidate after the other
+        attempt::run(self, ctx, body).await
+    }
+
+    /// Answers a request whose head could not be accepted, so that it is counted and logged like every other.
+    pub fn refuse<D: Downstream>(self: &Rc<Self>, request: Box<Draft>, kind: Kind, conn: &Rc<ConnInfo>) -> Response<D> {
+        Response::of_error(self.begin(request, conn), &ProxyError::new(kind))
+    }
+
+    fn begin(self: &Rc<Self>, request: Box<Draft>, conn: &Rc<ConnInfo>) -> Finish {
+        let ip = headers::client_ip(&request.head, conn.peer.ip(), &conn.trusted_proxies);
+        let id = headers::request_id(&request.head, [self.worker.random(), self.worker.random()]);
+        let client = Client { ip: ip.to_canonical(), secure: conn.secure };
+        let ctx = RequestContext::new(self.worker.view(), conn.clone(), request, client, id, clock::now());
+        Finish::new(self.clone(), ctx)
+    }
+
+    /// What is refused whatever the route: tunnels and echoes, bodies announced too large.
+    fn admit<D: Downstream>(&self, ctx: &RequestContext, body: &RequestBody<D>) -> Result<(), ProxyError> {
+        match ctx.head().method() {
+            Method::Connect | Method::Trace => Err(ProxyError::new(Kind::MethodNotAllowed)),
+            _ if body.is_over_limit() => Err(ProxyError::new(Kind::TooLarge)),
+            _ => Ok(()),
+        }
+    }
+
+    fn key(&self, ctx: &mut RequestContext) -> Result<Option<Extracted>, ProxyError> {
+        let Some(spec) = &ctx.action().key else { return Ok(None) };
+        let scratch = &mut *self.worker.scratch.borrow_mut();
+        if let Some(extracted) = spec.extract(ctx.head(), &ctx.client, scratch) {
+            return Ok(Some(extracted));
+        }
+        ctx.view.route_stats_of(ctx.route).of(self.worker.index).key_missing.add(1);
+        match ctx.action().on_missing_key {
+            OnMissingKey::Random => Ok(None),
+            OnMissingKey::ClientIp => Ok(Some(spec.of_client(&ctx.client, scratch))),
+            OnMissingKey::Reject => Err(ProxyError::new(Kind::KeyMissing)),
+        }
+    }
+
+    /// Records an answer: gateway errors count against the endpoint, everything else for it.
+    fn credit(&self, upstream: &Upstream, endpoint: &Endpoint, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        endpoint.stats.of(self.worker.index).classes[class].add(1);
+        match status {
+            502..=504 => self.blame(upstream, endpoint, None),
+            _ => endpoint.live.of(self.worker.index).succeed(),
+        }
+    }
+
+    /// Records a failure, and wakes `control` when this worker alone has seen enough of them.
+    fn blame(&self, upstream: &Upstream, endpoint: &Endpoint, reason: Option<ErrorReason>) {
+        if let Some(reason) = reason {
+            endpoint.stats.of(self.worker.index).errors[reason as usize].add(1);
+        }
+        let streak = endpoint.live.of(self.worker.index).fail();
+        if streak >= upstream.settings.outlier.consecutive_failures {
+            self.worker.attention.notify_one();
+        }
+    }
+
+    /// Records a response that broke off within its body.
+    fn note_broken_body(&self, ctx: &RequestContext) {
+        let (upstream, slot) = (ctx.upstream(), ctx.slot.expect("a response came from an endpoint"));
+        self.blame(upstream, upstream.endpoint(slot), Some(ErrorReason::Body));
+    }
+}
+
+fn not_routed(miss: Miss) -> ProxyError {
+    ProxyError::new(match miss {
+        Miss::NoRoute => Kind::NoRoute,
+        Miss::MethodNotAllowed => Kind::MethodNotAllowed,
+        Miss::AmbiguousPath => Kind::Request(crate::http1::refusal::RefusalKind::BadRequest),
+    })
+}

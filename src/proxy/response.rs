@@ -1,0 +1,139 @@
+//! What goes back to the client: a head with its edits, and a body that comes piece by piece.
+use crate::head::Head;
+use crate::head::Method;
+use crate::http1::framing::BodyLength;
+use crate::proxy::attempt::Answer;
+use crate::proxy::body::Downstream;
+use crate::proxy::error::ProxyError;
+use crate::proxy::finish::Finish;
+use crate::proxy::forward::Exchange;
+use crate::proxy::headers;
+use crate::proxy::reply;
+use crate::wire::body::BodyError;
+use crate::wire::body::Step;
+use crate::worker::buffers::Draft;
+use bytes::BytesMut;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+
+/// A response on its way to the client. Dropping it before its end is how a client that left is told of.
+#[derive(Debug)]
+pub struct Response<D> {
+    draft: Box<Draft>,
+    body: Body<D>,
+    finish: Finish,
+}
+
+#[derive(Debug)]
+enum Body<D> {
+    Text(Option<String>),
+    Exchange(Box<Exchange<D>>),
+}
+
+impl<D: Downstream> Response<D> {
+    /// An endpoint's answer.
+    pub fn forwarded(mut finish: Finish, (mut draft, exchange): Answer<D>) -> Self {
+        let draft_ref = &mut *draft;
+        headers::to_client(&draft_ref.head, &mut draft_ref.edits);
+        finish.status = draft.head.status();
+        Self { draft, body: Body::Exchange(Box::new(exchange)), finish }
+    }
+
+    /// What the client is told when there is no answer.
+    pub fn of_error(mut finish: Finish, error: &ProxyError) -> Self {
+        let reply = reply::of(error.kind);
+        finish.status = reply.status;
+        finish.error = Some(reply.word);
+        tracing::debug!(%error, status = reply.status, "A request failed.");
+        let mut draft = finish.proxy().worker.buffers.take_draft();
+        let id = String::from_utf8_lossy(&finish.id).into_owned();
+        let text = reply::render(reply, finish.head(), &id, &mut draft.head);
+        Self { draft, body: Body::Text(Some(text)), finish }
+    }
+
+    /// The head and the changes to it.
+    pub fn head(&self) -> (&Head, &crate::head::edits::Edits) {
+        (&self.draft.head, &self.draft.edits)
+    }
+
+    /// How long the body is.
+    pub fn length(&self) -> BodyLength {
+        match &self.body {
+            Body::Text(text) => BodyLength::Length(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Body::Exchange(exchange) => exchange.response_length(),
+        }
+    }
+
+    /// Whether it is our own word, not an endpoint's.
+    pub fn is_own(&self) -> bool {
+        matches!(self.body, Body::Text(_))
+    }
+
+    /// Whether the request was for the head alone.
+    pub fn is_for_head(&self) -> bool {
+        self.finish.head().method() == Method::Head
+    }
+
+    /// Appends the next piece of the body to `out`, and moves request data meanwhile.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>> {
+        let step = match &mut self.body {
+            Body::Text(text) => match text.take() {
+                Some(text) if self.finish.head().method() != Method::Head => {
+                    out.extend_from_slice(text.as_bytes());
+                    Ok(Step::Data(text.len()))
+                }
+                _ => Ok(Step::End),
+            },
+            Body::Exchange(exchange) => ready!(exchange.poll_data(cx, out)),
+        };
+        match &step {
+            Ok(Step::Data(count)) => self.finish.bytes_out += *count as u64,
+            Ok(Step::End) => {}
+            Err(error) => self.note_broken(error),
+        }
+        Poll::Ready(step)
+    }
+
+    /// The trailers, once the body is over.
+    pub fn take_trailers(&mut self) -> Option<Box<Head>> {
+        match &mut self.body {
+            Body::Text(_) => None,
+            Body::Exchange(exchange) => exchange.take_trailers(),
+        }
+    }
+
+    /// After the body's end: moves what is left of the request. Ready with whether the request went out whole, so that the
+    /// client's connection may carry another.
+    pub fn poll_rest_of_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        match &mut self.body {
+            Body::Text(_) => Poll::Ready(true),
+            Body::Exchange(exchange) => exchange.poll_rest_of_request(cx),
+        }
+    }
+
+    /// Ends the exchange well: its connection goes back to the pool.
+    pub fn finish(mut self) {
+        if let Body::Exchange(exchange) = &mut self.body {
+            self.finish.bytes_in = exchange.received();
+            if let Some(connection) = exchange.finish() {
+                let slot = self.finish.slot.expect("an answer came from an endpoint");
+                let upstream = self.finish.upstream();
+                self.finish.proxy().pool.put_back(upstream.endpoint(slot), &upstream.settings, connection);
+            }
+        }
+        let draft = std::mem::take(&mut self.draft);
+        self.finish.proxy().worker.buffers.give_draft(draft);
+    }
+
+    fn note_broken(&mut self, error: &BodyError) {
+        tracing::debug!(%error, "A response ended early.");
+        self.finish.error = Some(match error {
+            BodyError::Timeout => "upstream_timeout",
+            BodyError::Refused(_) => "bad_upstream_response",
+            _ => "upstream_reset",
+        });
+        let (proxy, ctx) = self.finish.parts();
+        proxy.note_broken_body(ctx);
+    }
+}

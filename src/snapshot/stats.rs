@@ -1,0 +1,64 @@
+//! Counters that outlive swaps: a new snapshot holds the same ones as the last. Each worker writes its own cells only.
+use crate::telemetry::cells::Counter;
+use crate::telemetry::cells::Gauge;
+use crate::telemetry::cells::HistogramCells;
+use crate::telemetry::cells::PerWorker;
+use crate::telemetry::cells::StatusCells;
+use crate::telemetry::labels::ErrorReason;
+use crate::telemetry::labels::Position;
+use crate::telemetry::labels::RefusedReason;
+use crate::telemetry::labels::RetryReason;
+use crate::telemetry::labels::StatusClass;
+
+/// What happens at one listener's door.
+pub type Listener = PerWorker<ListenerCell>;
+/// Requests of one listener for one route, by status.
+pub type Requests = PerWorker<StatusCells>;
+/// What happens on one route.
+pub type Route = PerWorker<RouteCell>;
+/// What happens in one upstream.
+pub type Upstream = PerWorker<UpstreamCell>;
+/// What one endpoint did, under whatever address.
+pub type Endpoint = PerWorker<EndpointCell>;
+
+/// One worker's count of a listener.
+#[derive(Debug, Default)]
+pub struct ListenerCell {
+    /// Connections open now.
+    pub connections: Gauge,
+    /// Connections and requests refused before a route was sought, by [`RefusedReason`].
+    pub refused: [Counter; RefusedReason::ALL.len()],
+}
+
+/// One worker's count of a route.
+#[derive(Debug, Default)]
+pub struct RouteCell {
+    /// From a request's first byte to its response's last.
+    pub duration: HistogramCells,
+    /// Requests whose key was missing.
+    pub key_missing: Counter,
+}
+
+/// One worker's count of an upstream.
+#[derive(Debug, Default)]
+pub struct UpstreamCell {
+    /// Requests that chose this upstream: what the retry budget is a share of.
+    pub requests: Counter,
+    /// From a request sent to its response head.
+    pub duration: HistogramCells,
+    /// Exchanges by [`Position`] of the endpoint.
+    pub positions: [Counter; Position::ALL.len()],
+    /// Retries by [`RetryReason`].
+    pub retries: [Counter; RetryReason::ALL.len()],
+    /// Retries that the budget refused.
+    pub budget_exhausted: Counter,
+}
+
+/// One worker's count of an endpoint.
+#[derive(Debug, Default)]
+pub struct EndpointCell {
+    /// Responses by [`StatusClass`].
+    pub classes: [Counter; StatusClass::ALL.len()],
+    /// Failures by [`ErrorReason`].
+    pub errors: [Counter; ErrorReason::ALL.len()],
+}

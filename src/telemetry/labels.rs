@@ -1,0 +1,104 @@
+//! Closed lists of label values: what a client sends never becomes a label.
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum $type {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $type {
+            /// All values; a value's number is its place here.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The label's text.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+    };
+}
+
+labels! {
+    /// What the endpoint that was asked is to the key.
+    Position {
+        /// The first candidate.
+        Owner = "owner",
+        /// A later candidate: those before it are out.
+        Successor = "successor",
+        /// A further attempt.
+        Retry = "retry",
+    }
+}
+
+labels! {
+    /// How an endpoint failed.
+    ErrorReason {
+        /// It refused, or cannot be reached.
+        Connect = "connect",
+        /// It did not take the connection in time.
+        ConnectTimeout = "connect_timeout",
+        /// The connection died before a response head.
+        Reset = "reset",
+        /// No response head in time.
+        Timeout = "timeout",
+        /// The response was not HTTP that may be passed on.
+        BadResponse = "bad_response",
+        /// The response broke off within its body.
+        Body = "body",
+    }
+}
+
+labels! {
+    /// Why a request was tried again.
+    RetryReason {
+        /// No connection; the next candidate was asked without spending budget.
+        Connect = "connect",
+        /// The connection died.
+        Reset = "reset",
+        /// No response in time.
+        Timeout = "timeout",
+        /// The endpoint answered 502.
+        Status502 = "502",
+        /// The endpoint answered 503.
+        Status503 = "503",
+        /// The endpoint answered 504.
+        Status504 = "504",
+    }
+}
+
+labels! {
+    /// Why a connection or its bytes were turned away at the door.
+    RefusedReason {
+        /// The listener has as many as it may.
+        MaxConnections = "max_connections",
+        /// No whole head in time.
+        HeaderTimeout = "header_timeout",
+        /// What came is not a request that may be accepted.
+        BadRequest = "bad_request",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// No descriptors or memory were left.
+        Descriptors = "descriptors",
+    }
+}
+
+labels! {
+    /// The first digit of a status.
+    StatusClass {
+        /// 100 to 199
+        Informational = "1xx",
+        /// 200 to 299
+        Success = "2xx",
+        /// 300 to 399
+        Redirection = "3xx",
+        /// 400 to 499
+        ClientError = "4xx",
+        /// 500 to 599
+        ServerError = "5xx",
+    }
+}

@@ -1,0 +1,208 @@
+//! Every metric, declared once: name, kind, labels, help. When they are bumped is not known here.
+use crate::telemetry::cells::HistogramSums;
+use prometheus::Encoder;
+use prometheus::TextEncoder;
+use prometheus::proto;
+
+/// Bounds of all durations in seconds: from half a millisecond, below which a proxied request on a local network rarely
+/// is, to ten seconds, above which everybody has given up. Powers of two and a bit, so that any quantile is within 2.5 times.
+pub const DURATION_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only rises.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// Durations by bucket.
+    Histogram,
+}
+
+/// One metric with all its series.
+#[derive(Debug)]
+pub struct Family {
+    /// Its name, prefix included.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its labels, in order.
+    pub labels: &'static [&'static str],
+    /// What it tells, in a sentence.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Family =
+                Family { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+        )+
+
+        /// All metrics, in the order they are shown.
+        pub const ALL: &[&Family] = &[$(&$constant),+];
+    };
+}
+
+families! {
+    REQUESTS = Counter "ringway_requests_total" ["listener", "route", "upstream", "code"] "Requests that ended, by the status told to the client.";
+    REQUEST_DURATION = Histogram "ringway_request_duration_seconds" ["route"] "Time from a request's head to the end of its response.";
+    UPSTREAM_REQUESTS = Counter "ringway_upstream_requests_total" ["upstream", "endpoint", "class"] "Responses of an endpoint, by the first digit of their status.";
+    UPSTREAM_DURATION = Histogram "ringway_upstream_duration_seconds" ["upstream"] "Time from a request sent to its response head.";
+    UPSTREAM_ERRORS = Counter "ringway_upstream_errors_total" ["upstream", "endpoint", "reason"] "Exchanges with an endpoint that failed.";
+    POSITIONS = Counter "ringway_requests_by_position_total" ["upstream", "position"] "Attempts by what the endpoint is to the key; the share of owner is the affinity ratio.";
+    RETRIES = Counter "ringway_retries_total" ["upstream", "reason"] "Further attempts, by why the one before failed.";
+    BUDGET_EXHAUSTED = Counter "ringway_retry_budget_exhausted_total" ["upstream"] "Retries that the budget did not allow.";
+    ENDPOINT_UP = Gauge "ringway_endpoint_up" ["upstream", "endpoint"] "1 when the endpoint may get requests, 0 when a verdict leaves it out.";
+    ENDPOINT_IN_FLIGHT = Gauge "ringway_endpoint_in_flight" ["upstream", "endpoint"] "Requests on their way at an endpoint.";
+    ENDPOINT_KEY_SHARE = Gauge "ringway_endpoint_key_share" ["upstream", "endpoint"] "Share of the key space that an endpoint owns, 0 to 1.";
+    EJECTIONS = Counter "ringway_ejections_total" ["upstream", "endpoint"] "Times an endpoint was taken out for failing in real traffic.";
+    KEY_MISSING = Counter "ringway_key_missing_total" ["route"] "Requests that had no key.";
+    RING_GENERATION = Gauge "ringway_ring_generation" [] "The published snapshot; rises with each change of settings or membership.";
+    RING_POINTS = Gauge "ringway_ring_points" ["upstream"] "Points on the ring.";
+    RING_BUILD = Gauge "ringway_ring_build_seconds" ["upstream"] "Time the ring took to build and verify.";
+    RING_MOVED = Gauge "ringway_ring_moved_share" ["upstream"] "Share of the key space that got a new owner by the last change, 0 to 1.";
+    RING_FINGERPRINT = Gauge "ringway_ring_fingerprint_info" ["upstream", "fingerprint"] "Always 1; the label is a hash of everything that decides ownership.";
+    CONFIG_RELOADS = Counter "ringway_config_reloads_total" ["result"] "Attempts to take up a configuration, by result.";
+    CONFIG_SUCCESSFUL = Gauge "ringway_config_last_reload_successful" [] "1 when the last attempt to take up a configuration succeeded.";
+    CONFIG_TIMESTAMP = Gauge "ringway_config_last_reload_timestamp_seconds" [] "When a configuration was last taken up, in seconds since the epoch.";
+    CONNECTIONS = Gauge "ringway_connections" ["listener"] "Connections of clients open now.";
+    REFUSED = Counter "ringway_connections_refused_total" ["listener", "reason"] "Connections and requests turned away before a route was sought.";
+    LOG_DROPPED = Counter "ringway_access_log_dropped_total" [] "Lines of the access log that could not be written.";
+    PANICS = Counter "ringway_panics_total" [] "Panics; each ended one connection.";
+    BUILD_INFO = Gauge "ringway_build_info" ["version"] "Always 1; the label is this program's version.";
+}
+
+/// The text of a scrape, put together family by family.
+#[derive(Debug, Default)]
+pub struct Exposition {
+    families: Vec<proto::MetricFamily>,
+}
+
+impl Exposition {
+    /// Adds a family with its series.
+    pub fn family(&mut self, family: &Family, fill: impl FnOnce(&mut Series<'_>)) {
+        let mut series = Series { family, metrics: Vec::new() };
+        fill(&mut series);
+        if series.metrics.is_empty() {
+            return;
+        }
+        let mut made = proto::MetricFamily::default();
+        made.set_name(family.name.into());
+        made.set_help(family.help.into());
+        made.set_field_type(match family.kind {
+            Kind::Counter => proto::MetricType::COUNTER,
+            Kind::Gauge => proto::MetricType::GAUGE,
+            Kind::Histogram => proto::MetricType::HISTOGRAM,
+        });
+        made.set_metric(series.metrics);
+        self.families.push(made);
+    }
+
+    /// The text, in the format of Prometheus 0.0.4.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.families, &mut text)?;
+        Ok(text)
+    }
+}
+
+/// The series of one family.
+#[derive(Debug)]
+pub struct Series<'a> {
+    family: &'a Family,
+    metrics: Vec<proto::Metric>,
+}
+
+impl Series<'_> {
+    /// Adds the value of one series of a counter or gauge.
+    pub fn value(&mut self, labels: &[&str], value: f64) {
+        let mut metric = self.metric(labels);
+        match self.family.kind {
+            Kind::Counter => {
+                let mut counter = proto::Counter::default();
+                counter.set_value(value);
+                metric.set_counter(counter);
+            }
+            Kind::Gauge => {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(value);
+                metric.set_gauge(gauge);
+            }
+            Kind::Histogram => unreachable!("a histogram has no single value"),
+        }
+        self.metrics.push(metric);
+    }
+
+    /// Adds the counts of one series of a histogram.
+    pub fn histogram(&mut self, labels: &[&str], sums: &HistogramSums) {
+        let mut histogram = proto::Histogram::default();
+        let mut total = 0;
+        let buckets = DURATION_BUCKETS.iter().zip(&sums.buckets).map(|(bound, count)| {
+            total += count;
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(total);
+            bucket
+        });
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(sums.buckets.iter().sum());
+        histogram.set_sample_sum(sums.seconds);
+        let mut metric = self.metric(labels);
+        metric.set_histogram(histogram);
+        self.metrics.push(metric);
+    }
+
+    fn metric(&self, labels: &[&str]) -> proto::Metric {
+        debug_assert_eq!(labels.len(), self.family.labels.len(), "{}", self.family.name);
+        let pair = |(name, value): (&&str, &&str)| {
+            let mut pair = proto::LabelPair::default();
+            pair.set_name((*name).into());
+            pair.set_value((*value).into());
+            pair
+        };
+        let mut metric = proto::Metric::default();
+        metric.set_label(self.family.labels.iter().zip(labels).map(pair).collect());
+        metric
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_reads_as_prometheus_wants_it() {
+        let mut exposition = Exposition::default();
+        exposition.family(&RETRIES, |series| series.value(&["cache", "502"], 3.0));
+        exposition.family(&RING_GENERATION, |_| {});
+        let mut sums = HistogramSums::default();
+        (sums.buckets[0], sums.buckets[14], sums.seconds) = (2, 1, 12.5);
+        exposition.family(&REQUEST_DURATION, |series| series.histogram(&["/"], &sums));
+        let text = String::from_utf8(exposition.render().unwrap()).unwrap();
+        assert!(
+            text.contains(
+                "# TYPE ringway_retries_total counter\nringway_retries_total{upstream=\"cache\",reason=\"502\"} 3\n"
+            ),
+            "{text}"
+        );
+        assert!(!text.contains("generation"));
+        assert!(text.contains("ringway_request_duration_seconds_bucket{route=\"/\",le=\"10\"} 2\n"));
+        assert!(
+            text.contains("le=\"+Inf\"} 3\n")
+                && text.contains("_sum{route=\"/\"} 12.5\n")
+                && text.contains("_count{route=\"/\"} 3\n")
+        );
+    }
+
+    #[test]
+    fn names_follow_the_rules() {
+        for family in ALL {
+            assert!(family.name.starts_with("ringway_"));
+            assert_eq!(family.kind == Kind::Counter, family.name.ends_with("_total"), "{}", family.name);
+            assert!(family.help.ends_with('.'), "{}", family.name);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! HTTP/1.1 on a stream: what both sides share of reading heads and bodies. Parsing is `crate::http1`'s; what a message
+//! means is not known here.
+pub mod body;
+
+use crate::head::Head;
+use crate::http1::limits::Limits;
+use crate::http1::parse;
+use crate::http1::refusal::Refusal;
+use crate::net::stream::Stream;
+use crate::worker::buffers::Buffers;
+use bytes::Buf;
+use bytes::BytesMut;
+use std::io;
+use std::pin::Pin;
+use std::pin::pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use thiserror::Error;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
+
+/// Which kind of head is expected.
+pub type Parser = fn(&[u8], &Limits, &mut Head) -> Result<parse::Progress, Refusal>;
+
+/// Why no head came.
+#[derive(Debug, Error)]
+pub enum HeadError {
+    /// The peer closed before the first byte of a head.
+    #[error("the peer closed")]
+    Closed,
+    /// The peer closed within a head.
+    #[error("the peer closed within a head")]
+    Truncated,
+    /// The stream failed.
+    #[error("read a head")]
+    Io(#[from] io::Error),
+    /// What came is not a head that may be accepted.
+    #[error("accept a head")]
+    Refused(#[from] Refusal),
+}
+
+/// A stream and what was read of it but not used yet. Owns no buffer while nothing is in flight.
+#[derive(Debug)]
+pub struct Wire {
+    /// The stream itself.
+    pub stream: Stream,
+    input: BytesMut,
+}
+
+impl Wire {
+    /// A wire on which nothing was read yet.
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, input: BytesMut::new() }
+    }
+
+    /// Whether bytes were read that nobody used yet.
+    pub fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    /// How many bytes were read that nobody used yet.
+    pub fn input_len(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Reads a head, appending to what is there until it is whole. A buffer is borrowed when the first byte may come and
+    /// given back when none did.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &Buffers,
+        parser: Parser,
+        limits: &Limits,
+        head: &mut Head,
+    ) -> Poll<Result<(), HeadError>> {
+        loop {
+            if !self.input.is_empty() {
+                head.clear();
+                if let parse::Progress::Complete { consumed } = parser(&self.input, limits, head)? {
+                    self.input.advance(consumed);
+                    self.release(buffers);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let began = !self.input.is_empty();
+            if ready!(self.poll_fill(cx, buffers))? == 0 {
+                return Poll::Ready(Err(if began { HeadError::Truncated } else { HeadError::Closed }));
+            }
+        }
+    }
+
+    /// Reads once into the input; 0 is the end of the stream.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffers: &Buffers) -> Poll<io::Result<usize>> {
+        if self.input.capacity() == 0 {
+            self.input = buffers.take();
+        }
+        let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+        if read.is_pending() {
+            self.release(buffers);
+        }
+        read
+    }
+
+    /// Writes what it can of `out`; ready when `out` is empty.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<io::Result<()>> {
+        while !out.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, out))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            out.advance(written);
+        }
+        // TLS may hold encrypted bytes back; on TCP this does nothing.
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Reads and forgets; 0 is the end of the stream.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>, buffers: &Buffers) -> Poll<io::Result<usize>> {
+        self.input.clear();
+        let read = self.poll_fill(cx, buffers);
+        self.input.clear();
+        read
+    }
+
+    /// Closes our side; the peer may still send.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    /// Gives the input's buffer back if nothing is in it.
+    pub fn release(&mut self, buffers: &Buffers) {
+        if self.input.is_empty() && self.input.capacity() > 0 {
+            buffers.give(std::mem::take(&mut self.input));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Buffers and heads borrowed only while a message is in flight: an idle connection owns none.
+use crate::head::Head;
+use crate::head::edits::Edits;
+use bytes::BytesMut;
+use std::cell::RefCell;
+
+/// Size of a fresh buffer: a head and a small body fit.
+pub const BUFFER_SIZE: usize = 16 << 10;
+/// Largest size that is kept for the next borrower.
+const MAX_KEPT_SIZE: usize = 256 << 10;
+/// How many of each kind are kept.
+const MAX_KEPT: usize = 128;
+
+/// One worker's free buffers, heads and edits.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    free: RefCell<Vec<BytesMut>>,
+    drafts: RefCell<Vec<Box<Draft>>>,
+}
+
+/// A head and the changes to it.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// The head as it came.
+    pub head: Head,
+    /// What is changed when it goes on.
+    pub edits: Edits,
+}
+
+impl Buffers {
+    /// An empty buffer with room for at least [`BUFFER_SIZE`] bytes.
+    #[inline]
+    pub fn take(&self) -> BytesMut {
+        self.free.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(BUFFER_SIZE))
+    }
+
+    /// Takes a buffer back; what is in it is forgotten.
+    #[inline]
+    pub fn give(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        // A buffer that was split or advanced has lost room: reserving gets it back when nobody shares it.
+        if buffer.capacity() < BUFFER_SIZE && !buffer.try_reclaim(BUFFER_SIZE) {
+            return;
+        }
+        let mut free = self.free.borrow_mut();
+        if free.len() < MAX_KEPT && buffer.capacity() <= MAX_KEPT_SIZE {
+            free.push(buffer);
+        }
+    }
+
+    /// An empty head without edits.
+    #[inline]
+    pub fn take_draft(&self) -> Box<Draft> {
+        self.drafts.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a draft back; what is in it is forgotten.
+    #[inline]
+    pub fn give_draft(&self, mut draft: Box<Draft>) {
+        draft.head.clear();
+        draft.edits.clear();
+        let mut drafts = self.drafts.borrow_mut();
+        if drafts.len() < MAX_KEPT {
+            drafts.push(draft);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_comes_back_empty_and_whole() {
+        let buffers = Buffers::default();
+        let mut buffer = buffers.take();
+        buffer.extend_from_slice(&[1; 10_000]);
+        let at = buffer.as_ptr();
+        bytes::Buf::advance(&mut buffer, 9_999);
+        buffers.give(buffer);
+        let again = buffers.take();
+        assert!(again.is_empty() && again.capacity() >= BUFFER_SIZE && again.as_ptr() == at);
+    }
+
+    #[test]
+    fn a_shared_or_huge_buffer_is_not_kept() {
+        let buffers = Buffers::default();
+        let mut buffer = buffers.take();
+        buffer.extend_from_slice(&[1; 100]);
+        let shared = buffer.split().freeze();
+        buffers.give(buffer);
+        assert!(buffers.free.borrow().iter().all(|kept| kept.capacity() >= BUFFER_SIZE));
+        drop(shared);
+        buffers.give(BytesMut::with_capacity(MAX_KEPT_SIZE + 1));
+        assert!(buffers.free.borrow().iter().all(|kept| kept.capacity() <= MAX_KEPT_SIZE));
+    }
+}

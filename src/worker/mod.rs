@@ -1,0 +1,190 @@
+//! One thread's own world: a current-thread runtime, the newest view, buffers, the deadline wheel, randomness. What the
+//! requests are is not known here.
+pub mod buffers;
+pub mod wheel;
+
+use crate::base::clock;
+use crate::base::hash::mix64;
+use crate::snapshot::handle::SnapshotHandle;
+use crate::snapshot::handle::View;
+use crate::snapshot::handle::ViewCell;
+use buffers::Buffers;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::runtime::LocalRuntime;
+use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use wheel::Wheel;
+
+/// Jobs that may wait for one worker. Whoever finds it full keeps the work (a handed-over connection) or waits (a change).
+const MAX_JOBS: usize = 1024;
+
+/// What runs on one worker's thread shares this; it never leaves the thread.
+#[derive(Debug)]
+pub struct Worker {
+    /// This worker's place: the cell it writes in every [`crate::telemetry::cells::PerWorker`].
+    pub index: usize,
+    /// Free buffers.
+    pub buffers: Buffers,
+    /// Deadlines.
+    pub wheel: Rc<Wheel>,
+    /// Wakes `control` when an outcome cannot wait for its tick.
+    pub attention: Arc<Notify>,
+    /// Bytes of the key at hand.
+    pub scratch: RefCell<Vec<u8>>,
+    view: ViewCell,
+    random: Cell<u64>,
+}
+
+impl Worker {
+    /// The newest view. A request asks once and keeps it.
+    #[inline]
+    pub fn view(&self) -> Rc<View> {
+        self.view.get()
+    }
+
+    /// 64 random bits: not for secrets.
+    #[inline]
+    pub fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.random.set(state);
+        mix64(state)
+    }
+}
+
+/// Work to be done on a worker's thread.
+pub type Job = Box<dyn FnOnce(&Rc<Worker>) + Send>;
+
+/// What a worker's thread is told.
+enum Message {
+    Run(Job),
+    Stop,
+}
+
+/// All workers' threads.
+#[derive(Debug)]
+pub struct Workers {
+    remote: Remote,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts `count` threads, each with its runtime.
+    pub fn start(count: usize, handle: &Arc<SnapshotHandle>, attention: &Arc<Notify>) -> io::Result<Self> {
+        let (mut jobs, mut threads) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            let (sender, receiver) = mpsc::channel(MAX_JOBS);
+            let (handle, attention) = (handle.clone(), attention.clone());
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+                match runtime {
+                    Ok(runtime) => run(&runtime, index, handle, attention, receiver),
+                    Err(error) => tracing::error!(%error, worker = index, "A worker's runtime could not be made."),
+                }
+            })?;
+            jobs.push(sender);
+            threads.push(thread);
+        }
+        Ok(Self { remote: Remote { jobs }, threads })
+    }
+
+    /// A way to give jobs to workers.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// Ends the threads; what still runs on them is dropped.
+    pub async fn stop(self) {
+        for jobs in &self.remote.jobs {
+            // A thread that is gone needs not be told.
+            if jobs.send(Message::Stop).await.is_err() {}
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("A worker ended by a panic.");
+            }
+        }
+    }
+}
+
+/// Gives jobs to workers, from any thread.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    jobs: Vec<mpsc::Sender<Message>>,
+}
+
+impl Remote {
+    /// How many workers there are.
+    pub fn count(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Gives a job to one worker, waiting for room.
+    pub async fn run_on(&self, worker: usize, job: Job) {
+        if self.jobs[worker].send(Message::Run(job)).await.is_err() {
+            tracing::error!(worker, "A worker is gone.");
+        }
+    }
+
+    /// Gives a job to one worker if there is room now; gives it back if not.
+    pub fn try_run_on(&self, worker: usize, job: Job) -> Result<(), Job> {
+        let refused = match self.jobs[worker].try_send(Message::Run(job)) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Full(refused) | mpsc::error::TrySendError::Closed(refused)) => refused,
+        };
+        match refused {
+            Message::Run(job) => Err(job),
+            Message::Stop => Ok(()),
+        }
+    }
+}
+
+fn run(
+    runtime: &LocalRuntime,
+    index: usize,
+    handle: Arc<SnapshotHandle>,
+    attention: Arc<Notify>,
+    mut jobs: mpsc::Receiver<Message>,
+) {
+    let worker = Rc::new(Worker {
+        index,
+        buffers: Buffers::default(),
+        wheel: Rc::new(Wheel::default()),
+        attention,
+        scratch: RefCell::default(),
+        view: ViewCell::new(handle),
+        random: Cell::new(seed(index)),
+    });
+    runtime.block_on(async move {
+        let ticking = tokio::task::spawn_local(tick(worker.wheel.clone()));
+        while let Some(Message::Run(job)) = jobs.recv().await {
+            job(&worker);
+        }
+        ticking.abort();
+    });
+}
+
+/// Moves the wheel with the clock, also after the machine was busy elsewhere or asleep.
+async fn tick(wheel: Rc<Wheel>) {
+    let started = clock::now();
+    let mut ticks = 0u64;
+    loop {
+        tokio::time::sleep(wheel::TICK).await;
+        let now = (started.elapsed().as_nanos() / wheel::TICK.as_nanos()) as u64;
+        wheel.advance(now - ticks);
+        ticks = now;
+    }
+}
+
+// RandomState takes its keys from the system's source of randomness.
+fn seed(index: usize) -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_usize(index);
+    hasher.finish()
+}

@@ -1,0 +1,60 @@
+//! What every story needs: an origin that does as told, the program itself, a client that sees bytes, a real nginx.
+//! Ports, files and processes belong to one test each, and end with it. Waiting is always for something, with a deadline.
+#![allow(dead_code, reason = "each story uses the part it needs")]
+pub mod http;
+pub mod nginx;
+pub mod origin;
+pub mod program;
+
+use ringway::base::clock;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Longest wait for anything that should happen at once, on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ends the test as skipped, visibly: past the test runner's capture. With `NO_SKIP=1` the test fails instead.
+#[macro_export]
+macro_rules! skip {
+    ($($why:tt)*) => {{
+        $crate::harness::skipped(&format!($($why)*));
+        return;
+    }};
+}
+
+/// What `skip!` says, and whether that is allowed.
+pub fn skipped(why: &str) {
+    use std::io::Write;
+    let name = thread::current().name().unwrap_or("a test").to_owned();
+    assert!(std::env::var_os("NO_SKIP").is_none(), "skipped although NO_SKIP is set: {why}");
+    writeln!(std::io::stderr(), "SKIPPED: {name}: {why}").expect("standard error is open");
+}
+
+/// Waits until `found` gives something; fails the test, saying `what`, when it does not within [`PATIENCE`].
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = clock::now() + PATIENCE;
+    loop {
+        if let Some(it) = found() {
+            return it;
+        }
+        assert!(clock::now() < deadline, "waited {PATIENCE:?} for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A loopback address nobody listens at. It lies below the range the kernel takes for outgoing connections, so only
+/// another listener could take it before the caller does.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + ((std::process::id() * 131 + u32::from(step)) % 12_000) as u16;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}

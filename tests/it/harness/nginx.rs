@@ -1,0 +1,94 @@
+//! A real nginx as an upstream server, in a folder of its own; not a service of the system.
+use super::http::Client;
+use super::{free_address, wait_for};
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// One nginx that answers `ID PATH\n` and names itself in `X-Origin`, as `Origin` does. Dropping it kills it.
+pub struct Nginx {
+    pub id: String,
+    pub address: SocketAddr,
+    program: &'static str,
+    folder: TempDir,
+    child: Child,
+}
+
+impl Nginx {
+    /// Starts one; `None` when there is no nginx on this machine.
+    pub fn start(id: &str) -> Option<Self> {
+        let program = ["nginx", "/usr/sbin/nginx"]
+            .into_iter()
+            .find(|program| Command::new(program).arg("-v").output().is_ok())?;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = free_address();
+        fs::write(folder.path().join("nginx.conf"), configuration(id, address)).expect("write nginx.conf");
+        let child = spawn(program, &folder);
+        let mut nginx = Self { id: id.to_owned(), address, program, folder, child };
+        nginx.until_ready();
+        Some(nginx)
+    }
+
+    /// Kills it as a crash would: no goodbye on any connection but the kernel's.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+    }
+
+    /// Starts it again at the same address.
+    pub fn restart(&mut self) {
+        self.child.kill().unwrap_or_default();
+        self.child.wait().expect("our own child");
+        self.child = spawn(self.program, &self.folder);
+        self.until_ready();
+    }
+
+    fn until_ready(&mut self) {
+        wait_for("nginx", || {
+            let ended = self.child.try_wait().expect("our own child");
+            let log = || fs::read_to_string(self.folder.path().join("error.log"));
+            assert!(ended.is_none(), "nginx ended: {:?}", log());
+            Client::new(self.address).get("/").ok()
+        });
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+    }
+}
+
+fn spawn(program: &str, folder: &TempDir) -> Child {
+    let mut command = Command::new(program);
+    command.arg("-p").arg(folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nginx starts")
+}
+
+/// One process and no daemon, so that killing the child ends it all; nothing is written outside its folder.
+fn configuration(id: &str, address: SocketAddr) -> String {
+    format!(
+        r#"daemon off;
+master_process off;
+pid nginx.pid;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    server {{
+        listen {address};
+        location / {{
+            add_header X-Origin {id} always;
+            return 200 "{id} $request_uri\n";
+        }}
+    }}
+}}
+"#
+    )
+}

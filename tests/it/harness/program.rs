@@ -1,0 +1,223 @@
+//! The program itself: started on a configuration in a folder of its own, watched through its admin address.
+use super::http::{Client, Response};
+use super::{PATIENCE, free_address, wait_for};
+use ringway::base::clock;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use tempfile::TempDir;
+
+/// A running `ringway run`. Dropping it kills it; when the test has failed, what it logged is printed.
+pub struct Ringway {
+    child: Child,
+    folder: TempDir,
+    /// Where it accepts.
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// Runs the program with these arguments to its end.
+pub fn command(arguments: &[&str]) -> Output {
+    Command::new(program()).args(arguments).stdin(Stdio::null()).output().expect("the program starts")
+}
+
+fn program() -> PathBuf {
+    std::env::var_os("RINGWAY_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ringway")), PathBuf::from)
+}
+
+impl Ringway {
+    /// Starts it and waits until it is ready. In `config`, `LISTEN` and `ADMIN` stand for the two addresses; `[admin]`,
+    /// `[server]` (two workers) and one `[[listener]]` are added where they are missing.
+    #[track_caller]
+    pub fn start(config: &str) -> Self {
+        // Somebody else may take a port between our look and its bind: try with others then.
+        for _ in 0..4 {
+            if let Some(running) = Self::spawn(config).until_ready() {
+                return running;
+            }
+        }
+        panic!("no free port in four tries");
+    }
+
+    /// Starts it without waiting.
+    pub fn spawn(config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (address, admin) = (free_address(), free_address());
+        fs::write(folder.path().join("ringway.toml"), complete(config, address, admin))
+            .expect("write the configuration");
+        let log = |name: &str| File::create(folder.path().join(name)).expect("create a log");
+        let child = Command::new(program())
+            .args(["run", "-c"])
+            .arg(folder.path().join("ringway.toml"))
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(log("stdout.log"))
+            .stderr(log("stderr.log"))
+            .spawn()
+            .expect("the program starts");
+        Self { child, folder, address, admin }
+    }
+
+    /// Itself once `/readyz` is 200; nothing when a port was taken; a failed test when it ended or took too long.
+    fn until_ready(mut self) -> Option<Self> {
+        let deadline = clock::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                assert!(self.stderr().contains("in use"), "ended at its start: {status}");
+                return None;
+            }
+            if self.admin_get("/readyz").is_ok_and(|response| response.status == 200) {
+                return Some(self);
+            }
+            assert!(clock::now() < deadline, "not ready in {PATIENCE:?}");
+            thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// One GET at the admin address, on a connection of its own.
+    pub fn admin_get(&self, path: &str) -> std::io::Result<Response> {
+        Client::new(self.admin).request("GET", path, &[("Connection", "close")], None)
+    }
+
+    /// One POST of JSON at the admin address.
+    pub fn admin_post(&self, path: &str, json: &str) -> std::io::Result<Response> {
+        let headers = [("Connection", "close"), ("Content-Type", "application/json")];
+        Client::new(self.admin).request("POST", path, &headers, Some(json.as_bytes()))
+    }
+
+    /// Every sample of `/metrics`, by name and labels as written there: `ringway_endpoint_up{endpoint="a",upstream="u"}`.
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        let response = self.admin_get("/metrics").expect("the admin address answers");
+        assert_eq!(response.status, 200);
+        Metrics::parse(response.text())
+    }
+
+    /// Number of the snapshot that serves now.
+    #[track_caller]
+    pub fn generation(&self) -> u64 {
+        self.metrics().get("ringway_ring_generation") as u64
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.path().join("ringway.toml")
+    }
+
+    /// A folder that lives as long as this, for files a configuration names.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Puts another configuration in place of the old one, by renaming over it, and waits until it was taken or refused.
+    #[track_caller]
+    pub fn rewrite_config(&self, config: &str) {
+        let before = self.metrics().sum("ringway_config_reloads_total");
+        self.replace_config(config);
+        wait_for("a reload", || (self.metrics().sum("ringway_config_reloads_total") > before).then_some(()));
+    }
+
+    /// As [`Ringway::rewrite_config`], without waiting.
+    pub fn replace_config(&self, config: &str) {
+        let new = self.folder.path().join("ringway.toml.new");
+        fs::write(&new, complete(config, self.address, self.admin)).expect("write the configuration");
+        fs::rename(new, self.config_path()).expect("rename in our own folder");
+    }
+
+    /// What it logged.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr.log")).unwrap_or_default()
+    }
+
+    /// Its standard output: the access log, unless configured otherwise.
+    pub fn stdout(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stdout.log")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name: `"TERM"`, `"HUP"`, `"USR2"`.
+    pub fn signal(&self, name: &str) {
+        // The shell's own kill: a signal needs either unsafe code here or a program there.
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.pid())]).status();
+        assert!(sent.expect("a shell").success(), "send SIG{name}");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_for("the program's end", || self.child.try_wait().expect("our own child"))
+    }
+
+    /// SIGTERM, and its exit status.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+}
+
+impl Drop for Ringway {
+    fn drop(&mut self) {
+        // Both fail only when it has ended, which is what is wanted.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+        if thread::panicking() {
+            eprintln!("--- the program's log\n{}--- its standard output\n{}---", self.stderr(), self.stdout());
+        }
+    }
+}
+
+fn complete(config: &str, address: SocketAddr, admin: SocketAddr) -> String {
+    let mut text = config.replace("LISTEN", &address.to_string()).replace("ADMIN", &admin.to_string());
+    for (table, lines) in [
+        ("[server]", "workers = 2".to_owned()),
+        ("[admin]", format!("address = \"{admin}\"")),
+        ("[[listener]]", format!("address = \"{address}\"")),
+    ] {
+        if !text.lines().any(|line| line.trim() == table) {
+            text += &format!("\n{table}\n{lines}\n");
+        }
+    }
+    text
+}
+
+/// The samples of one scrape.
+#[derive(Debug)]
+pub struct Metrics(BTreeMap<String, f64>);
+
+impl Metrics {
+    fn parse(text: &str) -> Self {
+        let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        Self(samples.map(|(name, value)| (name.to_owned(), value.parse().expect("a number"))).collect())
+    }
+
+    /// The sample of that name and labels, as written; 0 when there is none, as for a counter not yet bumped.
+    pub fn get(&self, name: &str) -> f64 {
+        self.0.get(name).copied().unwrap_or(0.0)
+    }
+
+    /// The sum over all labels of a name.
+    pub fn sum(&self, name: &str) -> f64 {
+        self.with(name, &[]).sum()
+    }
+
+    /// The sum over the samples of a name that have all these labels.
+    pub fn sum_of(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.with(name, labels).sum()
+    }
+
+    fn with(&self, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = f64> {
+        let wanted: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+        let named = self.0.iter().filter(move |(sample, _)| sample.split('{').next() == Some(name));
+        named.filter(move |(sample, _)| wanted.iter().all(|label| sample.contains(label))).map(|(_, value)| *value)
+    }
+}

@@ -7,11 +7,9 @@
 //!                         │
 //!                        app                  builds and wires; the one file that sees every part
 //!                         │
-//!                     lifecycle               signals, shutdown order
-//!                         │
 //!                      config                 text → checked settings; the only part that knows TOML
-//!         ┌───────────────┤
-//!      listener         admin                 edges: where the outside comes in
+//!         ┌───────────────┼────────────┐
+//!      listener         admin      lifecycle  edges: where the outside comes in │ signals, order of the end
 //!         │               │
 //!       proxy          control  analysis      engines: one request │ one owner of changing state │ pure answers
 //!         │               │                   (they never call each other; they meet in `snapshot`)

@@ -11,15 +11,15 @@ const HOUSE: &[&[&str]] = &[
     &["base"],
     &["head"],
     &["ring", "key", "hotkeys", "health", "retry", "http1", "net"],
-    &["route"],
-    &["snapshot", "telemetry"],
+    &["route", "telemetry"],
+    &["snapshot"],
     &["worker"],
+    &["wire"],
     &["pool", "store", "probe"],
     &["discovery", "lock"],
     &["proxy", "control", "analysis"],
-    &["listener", "admin"],
+    &["listener", "admin", "lifecycle"],
     &["config"],
-    &["lifecycle"],
     &["app"],
     &["cli"],
     &["main"],
@@ -139,7 +139,7 @@ fn metric_names(text: &str) -> BTreeSet<String> {
     let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     let named = text.lines().map(code).filter_map(|line| line.split("name: \"").nth(1)?.split('"').next());
     let quoted = text.lines().map(code).flat_map(|line| line.split('"').skip(1).step_by(2));
-    let full = quoted.filter(|name| name.starts_with("ringway_"));
+    let full = quoted.filter(|name| name.len() > "ringway_".len() && name.starts_with("ringway_"));
     named.chain(full).filter(is_name).map(|name| format!("ringway_{}", name.trim_start_matches("ringway_"))).collect()
 }
 

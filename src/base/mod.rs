@@ -1,7 +1,5 @@
-//! Words everyone uses: ids, hash, units, clock, backoff, drain. Knows nothing of the rest of the crate.
-pub mod backoff;
+//! Words everyone uses: ids, hash, units, clock. Knows nothing of the rest of the crate.
 pub mod clock;
-pub mod drain;
 pub mod hash;
 pub mod ids;
 pub mod units;

@@ -31,7 +31,7 @@ pub fn run(port: u16, admin_port: u16) -> anyhow::Result<u8> {
              [[route]]\nupstream = \"demo\"\nkey = [\"path\"]\n\n[upstream.demo]\nendpoints = [\n{endpoints}]\n"
         );
         let config = config::parse("demo", &text, &|_| None)?;
-        app::run(config, None, |addresses| print_hints(addresses)).await?;
+        app::run(config, None, print_hints).await?;
         Ok(OK)
     })
 }

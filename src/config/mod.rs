@@ -198,8 +198,7 @@ fn upstreams(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Vec<Upstream> {
 }
 
 fn sorted(mut problems: Vec<Diagnostic>) -> Diagnostics {
-    problems.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
-    problems.sort_by(|a, b| a.file.cmp(&b.file));
+    problems.sort_unstable();
     problems.dedup();
     Diagnostics(problems)
 }

@@ -108,7 +108,8 @@ fn matcher(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>) ->
 }
 
 fn path(reader: &mut Reader<'_>, section: &Section<'_>) -> PathPattern {
-    let forms: [(&str, fn(&str) -> Result<PathPattern, String>); 3] =
+    type Parse = fn(&str) -> Result<PathPattern, String>;
+    let forms: [(&str, Parse); 3] =
         [("path", PathPattern::exact), ("path_prefix", PathPattern::prefix), ("path_regex", PathPattern::regex)];
     let mut pattern = None;
     for (name, parse) in forms {

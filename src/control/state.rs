@@ -57,10 +57,13 @@ pub struct Counters {
     /// Of listeners.
     pub listeners: HashMap<ListenerName, Arc<stats::Listener>>,
     /// Of requests, by listener, route and upstream.
-    pub requests: HashMap<(ListenerName, Option<(RouteName, UpstreamName)>), Arc<stats::Requests>>,
+    pub requests: HashMap<Path, Arc<stats::Requests>>,
     /// Of routes; `None` is for requests that found none.
     pub routes: HashMap<Option<RouteName>, Arc<stats::Route>>,
 }
+
+/// A listener, and where its requests led; `None` is for those that found no route.
+pub type Path = (ListenerName, Option<(RouteName, UpstreamName)>);
 
 /// One upstream.
 #[derive(Debug, Clone)]

@@ -288,7 +288,23 @@ impl Head {
 
 /// Whether `text` is a token (RFC 9110 section 5.6.2): what names of fields, cookies and methods are made of.
 pub fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+    !text.is_empty() && text.iter().all(|byte| is_token_byte(*byte))
+}
+
+/// Whether a token may have this byte.
+#[inline]
+pub fn is_token_byte(byte: u8) -> bool {
+    const TOKEN_BYTES: [bool; 256] = {
+        let (mut table, mut byte) = ([false; 256], 0);
+        while byte < 256 {
+            let b = byte as u8;
+            table[byte] = b.is_ascii_alphanumeric()
+                || matches!(b, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
+            byte += 1;
+        }
+        table
+    };
+    TOKEN_BYTES[byte as usize]
 }
 
 /// The items of a comma-separated list without surrounding white space; empty items are left out (RFC 9110 section 5.6.1).

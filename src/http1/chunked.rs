@@ -5,6 +5,7 @@ use super::parse::Progress;
 use super::refusal::Refusal;
 use super::syntax;
 use crate::head::Head;
+use crate::head::is_token_byte;
 use crate::head::names::Name;
 use bytes::BytesMut;
 use std::io::Write;
@@ -163,7 +164,7 @@ fn hex_value(digit: u8) -> u8 {
 /// `*( ";" name [ "=" ( token / quoted-string ) ] )`, without the white space that RFC 9112 calls bad.
 fn extension(mut text: &[u8]) -> Result<(), Refusal> {
     while let [b';', rest @ ..] = text {
-        let name = rest.iter().take_while(|byte| syntax::is_token_byte(**byte)).count();
+        let name = rest.iter().take_while(|byte| is_token_byte(**byte)).count();
         if name == 0 {
             return Err(Refusal::ChunkExtension);
         }
@@ -171,7 +172,7 @@ fn extension(mut text: &[u8]) -> Result<(), Refusal> {
         if let [b'=', value @ ..] = text {
             let length = match value.first() {
                 Some(b'"') => quoted(value).ok_or(Refusal::ChunkExtension)?,
-                _ => value.iter().take_while(|byte| syntax::is_token_byte(**byte)).count(),
+                _ => value.iter().take_while(|byte| is_token_byte(**byte)).count(),
             };
             if length == 0 {
                 return Err(Refusal::ChunkExtension);
@@ -225,8 +226,11 @@ pub fn encode_last(trailers: Option<&Head>, out: &mut BytesMut) {
 mod tests {
     use super::*;
 
+    /// The data, how much of the input it took, the trailers.
+    type Body = (Vec<u8>, usize, Option<Head>);
+
     /// Feeds `input` in pieces of `step` bytes, as a connection would.
-    fn decode(input: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize, Option<Head>)>, Refusal> {
+    fn decode(input: &[u8], step: usize) -> Result<Option<Body>, Refusal> {
         let mut decoder = Decoder::new(&Limits::default());
         let (mut data, mut used, mut seen) = (Vec::new(), 0, 0);
         loop {

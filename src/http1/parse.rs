@@ -6,6 +6,8 @@ use crate::head::Head;
 use crate::head::Method;
 use crate::head::Span;
 use crate::head::Version;
+use crate::head::is_token;
+use crate::head::is_token_byte;
 use crate::head::names::Name;
 
 /// How far parsing came.
@@ -80,7 +82,7 @@ fn take_line<'a>(input: &'a [u8], limits: &Limits, too_long: Refusal) -> Result<
 /// Refuses what cannot become a request line, without waiting for its end: a TLS hello, say.
 fn early_garbage(input: &[u8]) -> Result<(), Refusal> {
     let method = &input[..input.len().min(MAX_METHOD)];
-    match method.iter().position(|byte| !syntax::is_token_byte(*byte)) {
+    match method.iter().position(|byte| !is_token_byte(*byte)) {
         Some(at) if at > 0 && method[at] == b' ' => {}
         Some(_) => return Err(Refusal::Method),
         None if method.len() == MAX_METHOD => return Err(Refusal::Method),
@@ -117,7 +119,7 @@ enum Form {
 fn request_line(line: &[u8]) -> Result<RequestLine, Refusal> {
     let method_end = memchr::memchr(b' ', line).ok_or(Refusal::StartLine)?;
     let method_text = &line[..method_end];
-    if !syntax::is_token(method_text) {
+    if !is_token(method_text) {
         return Err(Refusal::Method);
     }
     let target_start = method_end + 1;
@@ -253,7 +255,7 @@ fn check_size(bytes: usize, limits: &Limits) -> Result<(), Refusal> {
 /// Refuses the beginning of a field line that cannot become good.
 fn early_field(partial: &[u8]) -> Result<(), Refusal> {
     let name = memchr::memchr(b':', partial).map_or(partial, |colon| &partial[..colon]);
-    let is_begun = name.is_empty() || name == b"\r" || syntax::is_token(name);
+    let is_begun = name.is_empty() || name == b"\r" || is_token(name);
     match memchr::memchr2(b'\r', 0, partial) {
         _ if !is_begun => Err(bad_name(name)),
         Some(at) if partial[at] == 0 => Err(Refusal::FieldValue),
@@ -270,7 +272,7 @@ fn bad_name(name: &[u8]) -> Refusal {
 fn field(line: &[u8], offset: usize, head: &mut Head) -> Result<(), Refusal> {
     let colon = memchr::memchr(b':', line).ok_or(Refusal::FieldName)?;
     let name = &line[..colon];
-    if !syntax::is_token(name) {
+    if !is_token(name) {
         return Err(bad_name(name));
     }
     let (mut start, mut end) = (colon + 1, line.len());

@@ -1,6 +1,5 @@
 //! Which bytes may stand where (RFC 9110 section 5.6, RFC 9112, RFC 3986).
 
-const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
 const TARGET: u8 = 4;
 const HOST: u8 = 8;
@@ -13,9 +12,6 @@ const fn classes() -> [u8; 256] {
     while byte < 256 {
         let b = byte as u8;
         let alphanumeric = b.is_ascii_alphanumeric();
-        if alphanumeric || contains(b"!#$%&'*+-.^_`|~", b) {
-            table[byte] |= TOKEN;
-        }
         // Visible characters, space, tab and obs-text (0x80 and above).
         if (b >= 0x20 && b != 0x7f) || b == b'\t' {
             table[byte] |= VALUE;
@@ -45,16 +41,6 @@ const fn contains(set: &[u8], byte: u8) -> bool {
 
 fn all(bytes: &[u8], class: u8) -> bool {
     bytes.iter().all(|byte| CLASSES[*byte as usize] & class != 0)
-}
-
-/// A token, at least one byte.
-pub fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && all(bytes, TOKEN)
-}
-
-/// A byte of a token.
-pub fn is_token_byte(byte: u8) -> bool {
-    CLASSES[byte as usize] & TOKEN != 0
 }
 
 /// A field value: no control characters but tab.

@@ -40,7 +40,7 @@ enum Rest<D> {
     /// The request's body, for another attempt.
     Body(RequestBody<D>),
     /// An answer with a status that may be tried again; it is passed on when no attempt follows.
-    Answer(Answer<D>),
+    Answer(Box<Answer<D>>),
 }
 
 /// Asks one candidate after the other until one answers, nobody is left, or the policy says stop.
@@ -95,27 +95,32 @@ impl<D: Downstream> Failed<D> {
     fn by_status(answer: Answer<D>) -> Self {
         let failure = Failure::Status(answer.0.head.status());
         // The error is never shown: without another attempt the answer itself is passed on.
-        Self { failure, error: ProxyError::new(Kind::UpstreamReset), sent: u64::MAX, rest: Rest::Answer(answer) }
+        Self {
+            failure,
+            error: ProxyError::new(Kind::UpstreamReset),
+            sent: u64::MAX,
+            rest: Rest::Answer(Box::new(answer)),
+        }
     }
 
     fn can_replay(&self) -> bool {
         match &self.rest {
             Rest::Body(body) => body.can_replay(),
-            Rest::Answer((_, exchange)) => exchange.can_replay(),
+            Rest::Answer(answer) => answer.1.can_replay(),
         }
     }
 
     fn give_up(self) -> Result<Answer<D>, ProxyError> {
         match self.rest {
             Rest::Body(_) => Err(self.error),
-            Rest::Answer(answer) => Ok(commit(answer)),
+            Rest::Answer(answer) => Ok(commit(*answer)),
         }
     }
 
     fn into_body(self) -> RequestBody<D> {
         match self.rest {
             Rest::Body(body) => body,
-            Rest::Answer((_, exchange)) => exchange.into_request(),
+            Rest::Answer(answer) => answer.1.into_request(),
         }
     }
 }

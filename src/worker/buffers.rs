@@ -15,6 +15,7 @@ const MAX_KEPT: usize = 128;
 #[derive(Debug, Default)]
 pub struct Buffers {
     free: RefCell<Vec<BytesMut>>,
+    #[allow(clippy::vec_box, reason = "a draft travels as a box; unpacking it here would copy and allocate")]
     drafts: RefCell<Vec<Box<Draft>>>,
 }
 

@@ -48,12 +48,11 @@ pub fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// `; did you mean "x"?` for the name nearest to `wrong`, if one is near enough.
+/// `; did you mean "x"?` for the name nearest to `wrong`, if one is near enough: a slip or two, or much the same word.
 pub fn did_you_mean<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let near =
-        names.into_iter().map(|name| (strsim::jaro_winkler(wrong, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match near {
-        Some((likeness, name)) if likeness > 0.75 => format!("; did you mean \"{name}\"?"),
-        _ => String::new(),
-    }
+    let slips = |name: &str| strsim::osa_distance(wrong, name);
+    let is_near =
+        |name: &&str| slips(name) <= (wrong.chars().count() / 3).max(1) || strsim::jaro_winkler(wrong, name) > 0.8;
+    let nearest = names.into_iter().filter(is_near).min_by_key(|name| slips(name));
+    nearest.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default()
 }

@@ -4,4 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 mod harness;
 
+mod admin;
+mod cli;
+mod framing;
 mod harness_works;
+mod hashing;
+mod health;
+mod reload;
+mod retry;
+mod shutdown;
+mod spikes;
+mod streaming;

@@ -1,0 +1,103 @@
+//! Commands and exit codes.
+use crate::harness::http::Client;
+use crate::harness::program::{Ringway, command};
+use crate::harness::wait_for;
+use crate::hashing::{BY_PATH, fleet};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn file(name: &str) -> String {
+    format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn check_sums_a_good_file_up_and_lists_all_that_is_wrong_with_a_bad_one() {
+    for arguments in [vec!["check", "-c"], vec!["-t", "-c"]] {
+        let path = file("minimal.toml");
+        let output = command(&[arguments.as_slice(), &[path.as_str()]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        assert!(said.contains("2 endpoints, 320 points") && said.contains("expected peak/mean"), "{said}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("bad.toml");
+    std::fs::write(&bad, "[server]\nworkers = 0\n[[listner]]\n").unwrap();
+    let output = command(&["check", "-c", bad.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("bad.toml:2:11:") && said.contains("bad.toml:3:3: unknown key \"listner\""), "{said}");
+    let missing = command(&["run", "-c", "/nowhere.toml"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).contains("/nowhere.toml: cannot be read"), "{}", text(&missing.stderr));
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_a_taken_port_is_1() {
+    assert_eq!(command(&["fly"]).status.code(), Some(2));
+    assert_eq!(command(&[]).status.code(), Some(2));
+    assert_eq!(command(&["--version"]).status.code(), Some(0));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = command(&["demo", "--port", &port, "--admin-port", "0"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&format!("listen on 127.0.0.1:{port}")), "{}", text(&output.stderr));
+}
+
+#[test]
+fn an_access_log_that_cannot_be_written_is_told_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("r.toml");
+    let minimal = std::fs::read_to_string(file("minimal.toml")).unwrap();
+    let text_of = format!(
+        "{}\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\naccess_path = \"/nowhere/a.log\"\n",
+        minimal.replace("127.0.0.1:8080", "127.0.0.1:0")
+    );
+    std::fs::write(&config, text_of).unwrap();
+    let output = command(&["run", "-c", config.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("open the access log /nowhere/a.log"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn status_and_reload_talk_to_a_running_proxy() {
+    let (_origins, upstream) = fleet(&["a", "b"]);
+    let ringway = Ringway::start(&format!("{BY_PATH}{upstream}"));
+    let admin = format!("http://{}", ringway.admin);
+    let status = command(&["status", "--admin", &admin]);
+    assert!(text(&status.stdout).contains("generation 1"), "{}{}", text(&status.stdout), text(&status.stderr));
+    let reload = command(&["reload", "--admin", &admin]);
+    assert_eq!((reload.status.code(), text(&reload.stdout).as_str()), (Some(0), "nothing has changed\n"));
+    let explain = command(&["explain", "--admin", &admin, "http://x/k", "-H", "x-a: b"]);
+    assert!(text(&explain.stdout).contains("\nowner  "), "{}{}", text(&explain.stdout), text(&explain.stderr));
+    let nobody = command(&["status", "--admin", "http://127.0.0.1:1"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).contains("is the proxy running?"), "{}", text(&nobody.stderr));
+}
+
+#[test]
+fn the_demo_serves_and_says_what_to_try() {
+    let program = std::env::var("RINGWAY_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringway").into());
+    let mut demo = Command::new(program)
+        .args(["demo", "--port", "0", "--admin-port", "0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let tries: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.contains("Ctrl-C")).collect();
+    let tries: Vec<&String> = tries.iter().filter(|line| line.trim_start().starts_with("curl ")).collect();
+    assert_eq!(tries.len(), 3);
+    for line in &tries {
+        let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+        let (address, path) = url.trim_start_matches("http://").split_once('/').unwrap();
+        let response = Client::new(address.parse().unwrap()).get(&format!("/{path}")).unwrap();
+        assert_eq!(response.status, 200, "{line}");
+    }
+    let killed = Command::new("sh").args(["-c", &format!("kill -TERM {}", demo.id())]).status().unwrap();
+    assert!(killed.success());
+    let status = wait_for("the demo's end", || demo.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}

@@ -1,0 +1,104 @@
+//! Bodies move both ways at once, with back-pressure, and whoever leaves is noticed.
+use crate::harness::origin::{Body, Framing, Origin, Script};
+use crate::harness::program::Ringway;
+use crate::harness::wait_for;
+use crate::hashing::{BY_PATH, upstream};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+fn one() -> (Origin, Ringway) {
+    let origin = Origin::start("a");
+    let ringway = Ringway::start(&format!("{BY_PATH}{}", upstream(&[&origin])));
+    (origin, ringway)
+}
+
+#[test]
+fn a_large_body_goes_up_and_comes_back_the_same() {
+    let (origin, ringway) = one();
+    let body: Vec<u8> = (0..3_000_000u32).flat_map(|n| n.to_le_bytes()).collect();
+    for framing in [Framing::Length, Framing::Chunked(50_000)] {
+        origin.script(Script { body: Body::Echo, framing, ..Script::default() });
+        let mut client = ringway.client();
+        assert!(client.post("/echo", &body).unwrap().body == body, "{framing:?}");
+        assert_eq!(client.get("/next").unwrap().status, 200, "the connection goes on");
+    }
+    let seen = origin.requests();
+    assert_eq!(seen[0].header("content-length"), Some("12000000"), "a length stays a length");
+}
+
+#[test]
+fn chunks_and_trailers_of_a_request_arrive() {
+    let (origin, ringway) = one();
+    let mut client = ringway.client();
+    client.send(b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n").unwrap();
+    client.send(b"6\r\n world\r\n0\r\nX-Sum: 7\r\nContent-Length: 1\r\n\r\n").unwrap();
+    assert_eq!(client.response("POST").unwrap().status, 200);
+    let seen = &origin.wait_for_requests(1)[0];
+    assert_eq!((seen.body.as_slice(), seen.whole), (&b"hello world"[..], true));
+    assert_eq!(seen.trailers, [("X-Sum".to_string(), "7".to_string())], "what frames a message cannot come after it");
+    assert_eq!(client.get("/after").unwrap().status, 200);
+}
+
+#[test]
+fn a_client_that_asks_before_it_sends_is_answered() {
+    let (origin, ringway) = one();
+    origin.script(Script { interim: vec!["100 Continue"], ..Script::default() });
+    let mut stream = TcpStream::connect(ringway.address).unwrap();
+    stream.write_all(b"PUT /e HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n").unwrap();
+    let mut first = [0; 25];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"body").unwrap();
+    let mut second = [0; 12];
+    stream.read_exact(&mut second).unwrap();
+    assert_eq!(&second, b"HTTP/1.1 200");
+    assert_eq!(origin.wait_for_requests(1)[0].body, b"body");
+}
+
+#[test]
+fn an_early_answer_reaches_a_client_that_still_sends() {
+    let (origin, ringway) = one();
+    origin.script(Script { status: 413, early: true, ..Script::default() });
+    let mut client = ringway.client();
+    let body = vec![b'x'; 500_000];
+    assert_eq!(client.post("/early", &body).unwrap().status, 413);
+    assert_eq!(client.get("/next").unwrap().status, 413, "both messages ended: the connection goes on");
+    assert_eq!(origin.wait_for_requests(1)[0].body.len(), body.len());
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_upstream_exchange_with_it() {
+    let (origin, ringway) = one();
+    origin.script(Script { delay: Duration::from_secs(2), ..Script::default() });
+    let mut stream = TcpStream::connect(ringway.address).unwrap();
+    stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    origin.wait_for_requests(1);
+    let metrics = ringway.metrics();
+    assert_eq!(metrics.sum("ringway_endpoint_in_flight"), 1.0);
+    drop(stream);
+    wait_for("the request to end", || {
+        (ringway.metrics().sum_of("ringway_requests_total", &[("code", "499")]) == 1.0).then_some(())
+    });
+    assert_eq!(ringway.metrics().sum("ringway_endpoint_in_flight"), 0.0);
+    wait_for("its connection to close", || (origin.open_connections() == 0).then_some(()));
+}
+
+#[test]
+fn a_slow_reader_holds_the_origin_back() {
+    let (origin, ringway) = one();
+    let size = 64 << 20;
+    origin.script(Script { body: Body::Bytes(size), ..Script::default() });
+    let mut stream = TcpStream::connect(ringway.address).unwrap();
+    stream.write_all(b"GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut first = [0; 1000];
+    stream.read_exact(&mut first).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", ringway.pid())).unwrap();
+    let resident: usize =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok()).unwrap();
+    assert!(resident < 48 << 10, "{resident} KiB: the body is not kept");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > size - 1000);
+}

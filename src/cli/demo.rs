@@ -42,8 +42,8 @@ fn print_hints(addresses: &Addresses) {
         "Ringway serves on http://{proxy}, its admin interface is http://{admin}.\n\
          Three origins ({}) answer with their name; each path always goes to the same one.\n\nTry:\n  \
          curl http://{proxy}/apple\n  \
-         curl http://{proxy}/banana -H 'Accept-Encoding: identity' -i\n  \
-         curl http://{admin}/api/v1/explain?url=/apple\n\n\
+         curl -i http://{proxy}/banana\n  \
+         curl 'http://{admin}/api/v1/explain?url=/apple'\n\n\
          Metrics: http://{admin}/metrics   Status: ringway status --admin http://{admin}\n\
          Ctrl-C ends it.",
         ORIGINS.join(", ")

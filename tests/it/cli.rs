@@ -91,7 +91,7 @@ fn the_demo_serves_and_says_what_to_try() {
     let tries: Vec<&String> = tries.iter().filter(|line| line.trim_start().starts_with("curl ")).collect();
     assert_eq!(tries.len(), 3);
     for line in &tries {
-        let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+        let url = line.split([' ', '\'']).find(|word| word.starts_with("http://")).unwrap();
         let (address, path) = url.trim_start_matches("http://").split_once('/').unwrap();
         let response = Client::new(address.parse().unwrap()).get(&format!("/{path}")).unwrap();
         assert_eq!(response.status, 200, "{line}");

@@ -5,6 +5,7 @@ use crate::admin::ports::Later;
 use crate::admin::ports::Operator;
 use crate::admin::ports::Process;
 use crate::admin::ports::Reloads;
+use crate::base::address::Address;
 use crate::base::clock;
 use crate::config;
 use crate::config::Config;
@@ -169,7 +170,7 @@ pub struct Addresses {
     /// The admin interface.
     pub admin: SocketAddr,
     /// The listeners, in the file's order.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<Address>,
 }
 
 fn cores() -> usize {

@@ -1,4 +1,5 @@
 //! Words everyone uses: ids, hash, units, clock. Knows nothing of the rest of the crate.
+pub mod address;
 pub mod clock;
 pub mod hash;
 pub mod ids;

@@ -37,7 +37,7 @@ pub fn run(port: u16, admin_port: u16) -> anyhow::Result<u8> {
 }
 
 fn print_hints(addresses: &Addresses) {
-    let (proxy, admin) = (addresses.listeners[0], addresses.admin);
+    let (proxy, admin) = (&addresses.listeners[0], addresses.admin);
     println!(
         "Ringway serves on http://{proxy}, its admin interface is http://{admin}.\n\
          Three origins ({}) answer with their name; each path always goes to the same one.\n\nTry:\n  \

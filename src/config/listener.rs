@@ -4,6 +4,8 @@ use super::table::Found;
 use super::table::Place;
 use super::table::Reader;
 use super::table::Section;
+use crate::base::address::Address;
+use crate::base::address::AddressError;
 use crate::base::ids::ListenerName;
 use crate::listener::settings::Protocols;
 use crate::listener::settings::Settings;
@@ -22,7 +24,9 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Found<Sett
     let tls = section.has("tls").then(|| tls(reader, section));
     let trusted_proxies = networks(reader, section);
     let max_body = section.size(reader, "max_body");
-    let mut settings = Settings::new(address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))));
+    let is_usable = address.is_some();
+    let mut settings = Settings::new(address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)).into()));
+    settings.mode = mode(reader, section, &settings);
     if let Some(name) = section.text(reader, "name") {
         settings.name = ListenerName::new(&name.value);
     }
@@ -36,16 +40,35 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Found<Sett
     settings.limits.max_fields = number(section.integer(reader, "max_headers"), defaults.limits.max_fields);
     (settings.protocols, settings.tls, settings.trusted_proxies, settings.max_body) =
         (protocols, tls, trusted_proxies, max_body);
-    address.map(|_| Found { value: settings, place: section.place("address") })
+    is_usable.then(|| Found { value: settings, place: section.place("address") })
 }
 
-fn address(reader: &mut Reader<'_>, text: &Found<String>) -> Option<SocketAddr> {
-    let parsed = text.value.parse().ok();
-    if parsed.is_none() {
-        let message = format!("\"{}\" is not an address; write \"0.0.0.0:8080\" or \"[::]:8080\"", text.value);
-        reader.problem(&text.place, message);
+fn address(reader: &mut Reader<'_>, text: &Found<String>) -> Option<Address> {
+    match text.value.parse() {
+        Ok(address) => return Some(address),
+        Err(AddressError::Form) => {
+            let wanted = "write \"0.0.0.0:8080\", \"[::]:8080\" or \"unix:/run/ringway.sock\"";
+            reader.problem(&text.place, format!("\"{}\" is not an address; {wanted}", text.value));
+        }
+        Err(error) => reader.problem(&text.place, format!("\"{}\": {error}", text.value)),
     }
-    parsed
+    None
+}
+
+/// Permissions of a unix socket's file: octal digits, as for chmod.
+fn mode(reader: &mut Reader<'_>, section: &Section<'_>, settings: &Settings) -> u32 {
+    let Some(text) = section.text(reader, "mode") else { return settings.mode };
+    if !matches!(settings.address, Address::Unix(_)) {
+        reader.problem(&text.place, "\"mode\" is for a unix socket's file; this listener's address is none");
+    }
+    let is_octal = (3..=4).contains(&text.value.len());
+    match u32::from_str_radix(&text.value, 8) {
+        Ok(mode) if is_octal && mode <= 0o777 => mode,
+        _ => {
+            reader.problem(&text.place, format!("\"{}\" is not a mode; write \"0660\"", text.value));
+            settings.mode
+        }
+    }
 }
 
 fn protocols(reader: &mut Reader<'_>, section: &Section<'_>) -> Protocols {
@@ -111,10 +134,10 @@ fn networks(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<IpNet> {
 /// Notes names and addresses that stand twice.
 pub fn check_unique(reader: &mut Reader<'_>, listeners: &[Found<Settings>]) {
     for (index, listener) in listeners.iter().enumerate() {
-        let (name, address) = (&listener.value.name, listener.value.address);
+        let (name, address) = (&listener.value.name, &listener.value.address);
         let earlier: Vec<&Place> = listeners[..index]
             .iter()
-            .filter(|other| other.value.name == *name || (other.value.address == address && address.port() != 0))
+            .filter(|other| other.value.name == *name || other.value.address.collides_with(address))
             .map(|other| &other.place)
             .collect();
         if let Some(first) = earlier.first() {

@@ -65,6 +65,9 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
         "\"localhost\"",
         &["f.toml:3:11: \"localhost\" is not an address; write \"0.0.0.0:8080\""],
     );
+    check("\"127.0.0.1:0\"", "\"unix:run/a\"", &["f.toml:3:11: \"unix:run/a\": the path of a unix socket begins"]);
+    check("\"127.0.0.1:0\"", "\"unix:/run/a\"\nmode = \"rw\"", &["f.toml:4:8: \"rw\" is not a mode; write"]);
+    check("\"127.0.0.1:0\"", "\"127.0.0.1:0\"\nmode = \"0660\"", &["f.toml:4:8: \"mode\" is for a unix socket's"]);
     check(
         "\"127.0.0.1:0\"",
         "\"127.0.0.1:0\"\nidle_timeout = \"5 s\"",

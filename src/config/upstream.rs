@@ -3,6 +3,7 @@ use super::table::Found;
 use super::table::Place;
 use super::table::Reader;
 use super::table::Section;
+use crate::base::address::Address;
 use crate::base::hash::PlacementHash;
 use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
@@ -12,7 +13,6 @@ use crate::ring::build::MAX_POINTS;
 use crate::snapshot::settings::Endpoint;
 use crate::snapshot::settings::Upstream;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 /// Reads one `[upstream.NAME]`.
 pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstream {
@@ -77,11 +77,11 @@ fn endpoint(reader: &mut Reader<'_>, table: &Section<'_>) -> Option<Endpoint> {
     Some(Endpoint { id: EndpointId::new(&id?.value), address: address?, weight: weight? as u32 })
 }
 
-fn address(reader: &mut Reader<'_>, text: &Found<String>) -> Option<SocketAddr> {
-    let message = match text.value.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 => return Some(address),
-        Ok(_) => "port 0 is nowhere",
-        Err(_) => "an address is \"10.0.0.1:8080\" or \"[::1]:8080\", numbers and a port; names are not looked up",
+fn address(reader: &mut Reader<'_>, text: &Found<String>) -> Option<Address> {
+    let message = match text.value.parse::<Address>() {
+        Ok(Address::Ip(address)) if address.port() == 0 => "port 0 is nowhere".to_string(),
+        Ok(address) => return Some(address),
+        Err(error) => format!("{error}; names are not looked up"),
     };
     reader.problem(&text.place, format!("\"{}\": {message}", text.value));
     None

@@ -126,7 +126,7 @@ fn known(old: Option<&Known>, endpoint: &settings::Endpoint, workers: usize, las
     let fresh = Endpoint {
         uid: *last_uid,
         id: endpoint.id.clone(),
-        address: endpoint.address,
+        address: endpoint.address.clone(),
         live: PerWorker::new(workers),
         stats: old.map_or_else(|| Arc::new(PerWorker::new(workers)), |old| old.endpoint.stats.clone()),
         ejections: old.map_or_else(Default::default, |old| old.endpoint.ejections.clone()),

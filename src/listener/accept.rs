@@ -2,14 +2,14 @@
 use crate::listener::Front;
 use crate::listener::connection;
 use crate::listener::door::Door;
+use crate::net::socket::Acceptor;
+use crate::net::stream::Socket;
 use crate::telemetry::labels::RefusedReason;
 use crate::telemetry::logging::Throttle;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
 
 /// Connections a worker may hold above the mean before it hands new ones over.
 const MAX_ABOVE_MEAN: u64 = 4;
@@ -17,34 +17,35 @@ const MAX_ABOVE_MEAN: u64 = 4;
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the door is drained, then empties the queue of what the kernel already accepted.
-pub async fn run(front: Rc<Front>, door: Rc<Door>, listener: TcpListener) {
+pub async fn run(front: Rc<Front>, door: Rc<Door>, acceptor: Acceptor) {
     loop {
         let accepted = tokio::select! {
             biased;
             () = door.stopped.notified() => break,
-            accepted = listener.accept() => accepted,
+            accepted = std::future::poll_fn(|cx| acceptor.poll_accept(cx)) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => admit(&front, &door, stream, peer),
             Err(error) => slow_down(&door, &error).await,
         }
     }
-    // Closing a SO_REUSEPORT socket resets what waits in its queue: serve that first.
-    while let Some(Ok((stream, peer))) = accept_now(&listener).await {
+    // Closing a listening socket resets what waits in its queue: serve that first.
+    acceptor.retire();
+    while let Some(Ok((stream, peer))) = accept_now(&acceptor).await {
         admit(&front, &door, stream, peer);
     }
 }
 
 /// One connection that waits already, if there is one.
-async fn accept_now(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+async fn accept_now(acceptor: &Acceptor) -> Option<io::Result<(Socket, SocketAddr)>> {
+    std::future::poll_fn(|cx| match acceptor.poll_accept(cx) {
         std::task::Poll::Ready(accepted) => std::task::Poll::Ready(Some(accepted)),
         std::task::Poll::Pending => std::task::Poll::Ready(None),
     })
     .await
 }
 
-fn admit(front: &Rc<Front>, door: &Rc<Door>, stream: TcpStream, peer: SocketAddr) {
+fn admit(front: &Rc<Front>, door: &Rc<Door>, stream: Socket, peer: SocketAddr) {
     let open: u64 = door.stats.iter().map(|cell| cell.connections.get()).sum();
     if open >= door.settings().max_connections as u64 {
         return door.refused(RefusedReason::MaxConnections);
@@ -56,8 +57,8 @@ fn admit(front: &Rc<Front>, door: &Rc<Door>, stream: TcpStream, peer: SocketAddr
 }
 
 /// Gives a fresh connection to another worker; keeps it when that one is too busy to take it.
-fn hand_over(front: &Rc<Front>, door: &Rc<Door>, worker: usize, stream: TcpStream, peer: SocketAddr) {
-    let stream = match stream.into_std() {
+fn hand_over(front: &Rc<Front>, door: &Rc<Door>, worker: usize, stream: Socket, peer: SocketAddr) {
+    let stream = match stream.loosen() {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "A connection was lost while it was handed over."),
     };
@@ -65,7 +66,7 @@ fn hand_over(front: &Rc<Front>, door: &Rc<Door>, worker: usize, stream: TcpStrea
     let (keep, job_name) = (stream.try_clone(), name);
     let job = move |_: &Rc<crate::worker::Worker>| Front::here(|front| front.adopt(&job_name, stream, peer));
     if front.remote.try_run_on(worker, Box::new(job)).is_err()
-        && let Ok(stream) = keep.and_then(TcpStream::from_std)
+        && let Ok(stream) = keep.and_then(Socket::adopt)
     {
         connection::start(front, door, stream, peer);
     }

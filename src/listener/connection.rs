@@ -3,6 +3,7 @@ use crate::listener::Front;
 use crate::listener::door::Door;
 use crate::listener::h2;
 use crate::listener::http1;
+use crate::net::stream::Socket;
 use crate::net::stream::Stream;
 use crate::proxy::context::ConnInfo;
 use crate::telemetry::labels::RefusedReason;
@@ -11,7 +12,6 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use tokio::net::TcpStream;
 
 /// The first bytes of every HTTP/2 connection by prior knowledge (RFC 9113 section 3.4) that no HTTP/1.1 request has.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
@@ -40,8 +40,8 @@ impl Drop for Open {
 }
 
 /// Serves a connection in a task of its own.
-pub fn start(front: &Rc<Front>, door: &Rc<Door>, stream: TcpStream, peer: SocketAddr) {
-    if let Err(error) = stream.set_nodelay(true) {
+pub fn start(front: &Rc<Front>, door: &Rc<Door>, stream: Socket, peer: SocketAddr) {
+    if let Err(error) = stream.set_nodelay() {
         return tracing::debug!(%error, "A connection was gone at once.");
     }
     let open = Open::new(front, door);
@@ -52,7 +52,7 @@ pub fn start(front: &Rc<Front>, door: &Rc<Door>, stream: TcpStream, peer: Socket
     }));
 }
 
-async fn serve(door: Rc<Door>, stream: TcpStream, peer: SocketAddr) {
+async fn serve(door: Rc<Door>, stream: Socket, peer: SocketAddr) {
     let plan = door.plan();
     let conn = Rc::new(ConnInfo {
         listener: door.name.clone(),
@@ -65,7 +65,7 @@ async fn serve(door: Rc<Door>, stream: TcpStream, peer: SocketAddr) {
     let (stream, is_h2) = match &plan.tls {
         None => {
             let is_h2 = protocols.h2 && (!protocols.http1 || speaks_h2(&door, &stream).await);
-            (Stream::Tcp(stream), is_h2)
+            (Stream::Plain(stream), is_h2)
         }
         Some(acceptor) => {
             let Some(stream) = handshake(&door, acceptor, stream).await else {
@@ -86,13 +86,12 @@ async fn serve(door: Rc<Door>, stream: TcpStream, peer: SocketAddr) {
 }
 
 /// Looks at the first bytes without taking them. A client that does not say enough in time is left to `http1`.
-async fn speaks_h2(door: &Rc<Door>, stream: &TcpStream) -> bool {
+async fn speaks_h2(door: &Rc<Door>, stream: &Socket) -> bool {
     let deadline = door.worker.wheel.deadline();
     deadline.set(door.settings().header_timeout);
     loop {
         let mut first = [0; H2_PREFACE.len()];
-        let mut buf = tokio::io::ReadBuf::new(&mut first);
-        let peeked = poll_fn(|cx| match stream.poll_peek(cx, &mut buf) {
+        let peeked = poll_fn(|cx| match stream.poll_peek(cx, &mut first) {
             Poll::Ready(result) => Poll::Ready(Some(result)),
             Poll::Pending if deadline.poll_expired(cx) || door.is_draining() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
@@ -115,8 +114,8 @@ async fn speaks_h2(door: &Rc<Door>, stream: &TcpStream) -> bool {
 async fn handshake(
     door: &Rc<Door>,
     acceptor: &tokio_rustls::TlsAcceptor,
-    stream: TcpStream,
-) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    stream: Socket,
+) -> Option<tokio_rustls::server::TlsStream<Socket>> {
     let deadline = door.worker.wheel.deadline();
     deadline.set(door.settings().header_timeout);
     let mut accepting = pin!(acceptor.accept(stream));

@@ -6,8 +6,13 @@ pub mod h2;
 pub mod http1;
 pub mod settings;
 
+use crate::base::address::Address;
 use crate::base::ids::ListenerName;
 use crate::net::socket;
+use crate::net::socket::Acceptor;
+use crate::net::socket::Bound;
+use crate::net::stream::Loose;
+use crate::net::stream::Socket;
 use crate::net::tls;
 use crate::net::tls::TlsError;
 use crate::proxy::Proxy;
@@ -23,7 +28,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use thiserror::Error;
@@ -36,7 +40,7 @@ pub enum OpenError {
     #[error("listen on {address}: {source}")]
     Bind {
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// Why not.
         source: io::Error,
     },
@@ -44,7 +48,7 @@ pub enum OpenError {
     #[error("serve TLS on {address}: {source}")]
     Tls {
         /// The listener's address.
-        address: SocketAddr,
+        address: Address,
         /// Why not.
         source: TlsError,
     },
@@ -77,12 +81,12 @@ impl Front {
         }
     }
 
-    fn open(self: &Rc<Self>, plan: Plan, socket: TcpListener) {
+    fn open(self: &Rc<Self>, plan: Plan, socket: Bound) {
         let door = Rc::new(Door::new(self.worker.clone(), self.proxy.clone(), plan));
-        match tokio::net::TcpListener::from_std(socket) {
-            Ok(listener) => {
+        match Acceptor::adopt(socket) {
+            Ok(acceptor) => {
                 self.doors.borrow_mut().insert(door.name.clone(), door.clone());
-                drop(tokio::task::spawn_local(accept::run(self.clone(), door, listener)));
+                drop(tokio::task::spawn_local(accept::run(self.clone(), door, acceptor)));
             }
             Err(error) => tracing::error!(%error, listener = %door.name, "A listener could not be started."),
         }
@@ -94,10 +98,10 @@ impl Front {
         }
     }
 
-    fn adopt(self: &Rc<Self>, name: &ListenerName, stream: std::net::TcpStream, peer: SocketAddr) {
+    fn adopt(self: &Rc<Self>, name: &ListenerName, stream: Loose, peer: SocketAddr) {
         let door = self.doors.borrow().get(name).cloned();
         // Without a door the listener was just closed: the client sees a reset, as if it had come a moment later.
-        if let (Some(door), Ok(stream)) = (door, tokio::net::TcpStream::from_std(stream)) {
+        if let (Some(door), Ok(stream)) = (door, Socket::adopt(stream)) {
             connection::start(self, &door, stream, peer);
         }
     }
@@ -112,13 +116,13 @@ impl Front {
 pub struct Prepared {
     settings: Arc<Settings>,
     tls: Option<TlsAcceptor>,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Bound>,
 }
 
 impl Prepared {
     /// Where it listens, if it is a new one; the port is the real one also when the settings said 0.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.sockets.first()?.local_addr().ok()
+    pub fn address(&self) -> Option<Address> {
+        self.sockets.first()?.address().ok()
     }
 
     /// Its name.
@@ -134,7 +138,7 @@ impl Prepared {
 /// Gets ready what new settings need. With `workers` the address is taken for so many of them; without, the listener is there
 /// already. Changes nothing for anybody yet.
 pub fn prepare(settings: &Settings, workers: Option<usize>) -> Result<Prepared, OpenError> {
-    let address = settings.address;
+    let address = || settings.address.clone();
     let mut alpn: Vec<&[u8]> = Vec::new();
     if settings.protocols.h2 {
         alpn.push(b"h2");
@@ -143,12 +147,11 @@ pub fn prepare(settings: &Settings, workers: Option<usize>) -> Result<Prepared, 
         alpn.push(b"http/1.1");
     }
     let tls = settings.tls.as_ref().map(|tls| tls::acceptor(tls, &alpn)).transpose();
-    let tls = tls.map_err(|source| OpenError::Tls { address, source })?;
+    let tls = tls.map_err(|source| OpenError::Tls { address: address(), source })?;
     let sockets = match workers {
         None => Vec::new(),
-        Some(workers) => socket::ensure_free(address)
-            .and_then(|()| socket::bind(address, workers))
-            .map_err(|source| OpenError::Bind { address, source })?,
+        Some(workers) => socket::listen(&settings.address, settings.mode, workers)
+            .map_err(|source| OpenError::Bind { address: address(), source })?,
     };
     Ok(Prepared { settings: Arc::new(settings.clone()), tls, sockets })
 }

@@ -1,9 +1,9 @@
 //! What a front door accepts.
+use crate::base::address::Address;
 use crate::base::ids::ListenerName;
 use crate::http1::limits::Limits;
 use crate::net::settings::ServerTls;
 use ipnet::IpNet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A front door, as written.
@@ -12,7 +12,9 @@ pub struct Settings {
     /// Its name: given, or its address.
     pub name: ListenerName,
     /// Where it accepts.
-    pub address: SocketAddr,
+    pub address: Address,
+    /// Permissions of the file when the address is a unix socket (default 0666).
+    pub mode: u32,
     /// Which protocols it speaks; at least one is true.
     pub protocols: Protocols,
     /// TLS, if it is spoken here.
@@ -44,10 +46,11 @@ pub struct Protocols {
 
 impl Settings {
     /// A listener at `address` with every default.
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: Address) -> Self {
         Self {
             name: ListenerName::new(&address.to_string()),
             address,
+            mode: 0o666,
             protocols: Protocols { http1: true, h2: true },
             tls: None,
             max_connections: 20_000,

@@ -3,3 +3,4 @@ pub mod settings;
 pub mod socket;
 pub mod stream;
 pub mod tls;
+pub mod unix;

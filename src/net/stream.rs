@@ -1,42 +1,193 @@
-//! One byte stream, whatever carries it: TCP in clear or TLS over it.
+//! One byte stream, whatever carries it: TCP or a unix socket, in clear or TLS over it.
+use crate::base::address::Address;
 use std::io;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+/// The address that stands for whoever comes by a unix socket: some process of this machine.
+pub const LOCAL_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// Pause before a unix socket whose queue was full is tried again: the system tells nobody when there is room.
+const QUEUE_PAUSE: Duration = Duration::from_millis(2);
 
 /// A connected stream.
 #[derive(Debug)]
 pub enum Stream {
-    /// TCP in clear.
+    /// In clear.
+    Plain(Socket),
+    /// TLS that we serve.
+    ServerTls(Box<TlsStream<Socket>>),
+}
+
+/// What the system carries bytes by.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
     Tcp(TcpStream),
-    /// TLS that we serve, over TCP.
-    ServerTls(Box<TlsStream<TcpStream>>),
+    /// A unix socket.
+    Unix(UnixStream),
+}
+
+/// A socket that belongs to no runtime, so that it may go to another thread.
+#[derive(Debug)]
+pub enum Loose {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Socket {
+    /// Connects. Waits for as long as the system does: the caller has the deadline.
+    pub async fn connect(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Ip(address) => {
+                let socket = Self::Tcp(TcpStream::connect(address).await?);
+                socket.set_nodelay()?;
+                Ok(socket)
+            }
+            Address::Unix(path) => loop {
+                match UnixStream::connect(path).await {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(QUEUE_PAUSE).await,
+                    connected => return connected.map(Self::Unix),
+                }
+            },
+        }
+    }
+
+    /// Has small writes sent at once, as a unix socket does anyway.
+    pub fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nodelay(true),
+            Self::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Parts it from its runtime.
+    pub fn loosen(self) -> io::Result<Loose> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(Loose::Tcp),
+            Self::Unix(stream) => stream.into_std().map(Loose::Unix),
+        }
+    }
+
+    /// Gives a loose socket to the runtime of this thread.
+    pub fn adopt(loose: Loose) -> io::Result<Self> {
+        match loose {
+            Loose::Tcp(stream) => TcpStream::from_std(stream).map(Self::Tcp),
+            Loose::Unix(stream) => UnixStream::from_std(stream).map(Self::Unix),
+        }
+    }
+
+    /// Looks at what comes next without taking it; 0 is the end of the stream.
+    pub fn poll_peek(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            match self.try_peek(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                peeked => return Poll::Ready(peeked),
+            }
+        }
+    }
+
+    fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        use rustix::net::{RecvFlags, recv};
+        let peeked = match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(recv(stream, buf, RecvFlags::PEEK)?)),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(recv(stream, buf, RecvFlags::PEEK)?)),
+        };
+        peeked.map(|(_, count)| count)
+    }
+
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(buf),
+            Self::Unix(stream) => stream.try_read(buf),
+        }
+    }
+}
+
+impl Loose {
+    /// The same socket once more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+        }
+    }
 }
 
 impl Stream {
-    fn tcp(&self) -> &TcpStream {
+    fn socket(&self) -> &Socket {
         match self {
-            Self::Tcp(stream) => stream,
+            Self::Plain(socket) => socket,
             Self::ServerTls(stream) => stream.get_ref().0,
         }
     }
 
-    /// Makes the close of this stream a reset, so that the peer cannot take what it got for complete.
+    /// Makes the close of this stream a reset, so that the peer cannot take what it got for complete. A unix socket has no
+    /// such thing: there the peer sees an end.
     pub fn reset_on_close(&self) -> io::Result<()> {
-        socket2::SockRef::from(self.tcp()).set_linger(Some(std::time::Duration::ZERO))
+        match self.socket() {
+            Socket::Tcp(stream) => socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)),
+            Socket::Unix(_) => Ok(()),
+        }
     }
 
     /// Whether the peer closed, failed or sent something while nobody was reading. Costs a system call only when the
     /// kernel has reported an event since the last read.
     pub fn is_disturbed(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.tcp().poll_read_ready(cx) {
+        match self.socket().poll_read_ready(cx) {
             Poll::Pending => false,
             Poll::Ready(Err(_)) => true,
             Poll::Ready(Ok(())) => {
-                !matches!(self.tcp().try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+                !matches!(self.socket().try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -44,7 +195,7 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::ServerTls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -53,21 +204,21 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::ServerTls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::ServerTls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::ServerTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

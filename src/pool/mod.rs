@@ -67,7 +67,7 @@ impl Pool {
         allowed: Duration,
     ) -> Result<Connection, ConnectError> {
         deadline.set(settings.connect_timeout.min(allowed));
-        let stream = connect::connect(endpoint.address, deadline).await?;
+        let stream = connect::connect(&endpoint.address, deadline).await?;
         Ok(Connection::new(stream))
     }
 

@@ -1,10 +1,10 @@
 //! An endpoint: its address and live counters that outlive swaps. Who reads and writes them is not known here.
+use crate::base::address::Address;
 use crate::base::ids::EndpointId;
 use crate::snapshot::stats;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::cells::Gauge;
 use crate::telemetry::cells::PerWorker;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -17,7 +17,7 @@ pub struct Endpoint {
     /// The stable text that is hashed.
     pub id: EndpointId,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What each worker sees of it now.
     pub live: PerWorker<Live>,
     /// What it did, under this address and those before.

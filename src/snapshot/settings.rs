@@ -1,9 +1,9 @@
 //! What makes an upstream: its endpoints and its policies.
+use crate::base::address::Address;
 use crate::base::ids::{EndpointId, UpstreamName};
 use crate::base::units::Ratio;
 use crate::health::outlier;
 use crate::ring;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A named group of endpoints and its policies, as written.
@@ -39,7 +39,7 @@ pub struct Endpoint {
     /// The stable text that is hashed.
     pub id: EndpointId,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
     /// 0 to 1000; 0 keeps it out of the ring.
     pub weight: u32,
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 mod harness;
 
+mod addresses;
 mod admin;
 mod cli;
 mod framing;

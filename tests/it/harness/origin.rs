@@ -126,7 +126,12 @@ struct Shared {
 impl Origin {
     /// An origin of that id on a port of its own.
     pub fn start(id: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind to loopback");
+        Self::start_at(id, "127.0.0.1:0")
+    }
+
+    /// An origin of that id at that address.
+    pub fn start_at(id: &str, address: &str) -> Self {
+        let listener = TcpListener::bind(address).expect("bind to loopback");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared { id: id.to_owned(), ..Shared::default() });
         let running = Some(accept(listener, &shared));

@@ -183,6 +183,11 @@ fn listeners(exposition: &mut Exposition, snapshot: &Snapshot) {
             series.value(&[listener.name.as_str()], listener.stats.sum(|cell| cell.connections.get()) as f64);
         }
     });
+    exposition.family(&metrics::TUNNELS, |series| {
+        for listener in &snapshot.listeners {
+            series.value(&[listener.name.as_str()], listener.stats.sum(|cell| cell.tunnels.get()) as f64);
+        }
+    });
     exposition.family(&metrics::REFUSED, |series| {
         for listener in &snapshot.listeners {
             for reason in RefusedReason::ALL {

@@ -46,6 +46,8 @@ pub struct Listener {
     pub name: String,
     /// Connections open now.
     pub connections: u64,
+    /// Upgraded ones among them.
+    pub tunnels: u64,
 }
 
 /// An upstream.
@@ -89,6 +91,7 @@ pub fn status(snapshot: &Snapshot, process: &Process) -> Status {
     let listener = |listener: &crate::snapshot::Listener| Listener {
         name: listener.name.to_string(),
         connections: listener.stats.sum(|cell| cell.connections.get()),
+        tunnels: listener.stats.sum(|cell| cell.tunnels.get()),
     };
     Status {
         version: env!("CARGO_PKG_VERSION").to_string(),

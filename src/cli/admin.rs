@@ -36,7 +36,8 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
         status.reloads.failures
     );
     for listener in &status.listeners {
-        println!("listener {}  {} connections", listener.name, listener.connections);
+        let tunnels = if listener.tunnels > 0 { format!("  {} upgraded", listener.tunnels) } else { String::new() };
+        println!("listener {}  {} connections{tunnels}", listener.name, listener.connections);
     }
     for upstream in &status.upstreams {
         let panic = if upstream.panic { "  PANIC: verdicts are ignored" } else { "" };

@@ -20,6 +20,7 @@ use crate::route::action::OnMissingKey;
 use crate::route::host::HostPattern;
 use crate::route::path::PathPattern;
 use crate::snapshot::settings::Upstream;
+use std::sync::Arc;
 
 /// What a route may refer to.
 pub struct Known<'a> {
@@ -38,6 +39,8 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>) -
     let retry = self::retry(reader, &retry);
     let timeout = section.duration(reader, "timeout");
     let via = section.bool(reader, "via");
+    let upgrade = upgrade(reader, section);
+    let tunnel_timeout = section.duration(reader, "tunnel_timeout");
     let on_missing_key = match section.choice(reader, "on_missing_key") {
         "reject" => OnMissingKey::Reject,
         "client_ip" => OnMissingKey::ClientIp,
@@ -52,6 +55,8 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>) -
     };
     let mut forward = Forward::new(UpstreamName::new(&wanted.value), self::key(reader, section, &key, upstream));
     forward.timeout = timeout.unwrap_or(forward.timeout);
+    forward.upgrade = upgrade;
+    forward.tunnel_timeout = tunnel_timeout.unwrap_or(forward.tunnel_timeout);
     (forward.retry, forward.via, forward.on_missing_key) = (retry, via, on_missing_key);
     Some(Found { value: Route { name, matcher, action: Action::Forward(forward) }, place: section.place.clone() })
 }
@@ -74,6 +79,22 @@ fn key(reader: &mut Reader<'_>, section: &Section<'_>, key: &[Found<String>], up
             None
         }
     }
+}
+
+fn upgrade(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<Arc<str>> {
+    let mut protocols = Vec::new();
+    for protocol in section.texts(reader, "upgrade") {
+        let text = protocol.value.to_ascii_lowercase();
+        let (name, version) = text.split_once('/').unwrap_or((&text, "1"));
+        if !crate::head::is_token(name.as_bytes()) || !crate::head::is_token(version.as_bytes()) {
+            reader.problem(&protocol.place, format!("\"{}\" is not a protocol; write \"websocket\"", protocol.value));
+        } else if matches!(name, "http" | "h2c" | "h2") {
+            let why = "may not be upgraded to: what follows would pass no route; write \"websocket\"";
+            reader.problem(&protocol.place, format!("\"{}\" {why}", protocol.value));
+        }
+        protocols.push(Arc::from(text));
+    }
+    protocols
 }
 
 fn matcher(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>) -> Matcher {

@@ -43,6 +43,8 @@ fn a_good_file_has_no_problems_and_the_defaults_of_the_code() {
     let forward = config.routes[0].action.forward();
     assert_eq!(forward.retry, crate::retry::policy::Settings::default());
     assert_eq!((forward.via, forward.timeout), (true, std::time::Duration::from_secs(60)));
+    assert_eq!(forward.tunnel_timeout, std::time::Duration::from_secs(3600));
+    assert_eq!(forward.upgrade, [std::sync::Arc::from("websocket")]);
     let upstream = &config.upstreams[0];
     assert_eq!(*upstream, Upstream::new(upstream.name.clone(), upstream.endpoints.clone()));
     assert_eq!(upstream.endpoints[1].weight, 2);
@@ -117,6 +119,8 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
             "f.toml:7:18: \"on_missing_key\" is \"rand\", but one of \"random\", \"reject\", \"client_ip\" is needed; did you mean \"random\"?",
         ],
     );
+    check("key =", "upgrade = [\"web socket\"]\nkey =", &["f.toml:7:12: \"web socket\" is not a protocol; write"]);
+    check("key =", "upgrade = [\"websocket\", \"H2C\"]\nkey =", &["f.toml:7:25: \"H2C\" may not be upgraded to"]);
     check("key =", "path = \"x\"\nkey =", &["f.toml:7:8: \"x\" is not a path"]);
     check("key =", "path = \"/x\"\npath_prefix = \"/y\"\nkey =", &["f.toml:8:15: a route has one of"]);
     check("key =", "path_regex = \"(\"\nkey =", &["f.toml:7:14: the regex is not one"]);

@@ -15,6 +15,10 @@ use tokio_rustls::server::TlsStream;
 pub const LOCAL_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Pause before a unix socket whose queue was full is tried again: the system tells nobody when there is room.
 const QUEUE_PAUSE: Duration = Duration::from_millis(2);
+/// Silence after which the system asks a peer that is watched.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// How long it waits before it asks again.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A connected stream.
 #[derive(Debug)]
@@ -144,6 +148,32 @@ impl Stream {
         match self.socket() {
             Socket::Tcp(stream) => socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)),
             Socket::Unix(_) => Ok(()),
+        }
+    }
+
+    /// [`Self::reset_on_close`] where nothing more can be done about a failure.
+    pub fn abort(&self) {
+        if let Err(error) = self.reset_on_close() {
+            tracing::debug!(%error, "A connection could not be reset.");
+        }
+    }
+
+    /// Whether the peer has reset it. Seen without reading, by a system call.
+    pub fn has_failed(&self) -> bool {
+        let error = match self.socket() {
+            Socket::Tcp(stream) => stream.take_error(),
+            Socket::Unix(stream) => stream.take_error(),
+        };
+        !matches!(error, Ok(None))
+    }
+
+    /// Lets the system find out when the peer is gone without a word: after a minute of silence and a few questions. At the
+    /// other end of a unix socket nobody can be gone without the system knowing.
+    pub fn watch(&self) {
+        let Socket::Tcp(stream) = self.socket() else { return };
+        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_INTERVAL);
+        if let Err(error) = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive) {
+            tracing::debug!(%error, "A silent peer will be noticed late.");
         }
     }
 

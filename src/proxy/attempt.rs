@@ -19,7 +19,6 @@ use crate::snapshot::upstream::Upstream;
 use crate::telemetry::labels::ErrorReason;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RetryReason;
-use crate::wire::body::BodyError;
 use crate::worker::buffers::Draft;
 use std::time::Duration;
 
@@ -201,7 +200,8 @@ async fn once<D: Downstream>(
         body: upstream.settings.body_timeout,
     };
     let asked = clock::now();
-    let exchanged = forward::exchange(&proxy.worker, connection, deadline, allowed, &ctx.request, body).await;
+    let received = &mut ctx.bytes_in;
+    let exchanged = forward::exchange(&proxy.worker, connection, deadline, allowed, &ctx.request, body, received).await;
     let took = asked.elapsed();
     ctx.upstream_time = Some(took);
     match exchanged {
@@ -224,7 +224,7 @@ fn classify<D>(
     body: RequestBody<D>,
 ) -> Failed<D> {
     let (failure, kind, reason) = match &error {
-        ExchangeError::Client(cause) => (Failure::Client, client_kind(cause), None),
+        ExchangeError::Client(cause) => (Failure::Client, Kind::of_client(cause), None),
         // A connection that idled too long says nothing about its endpoint.
         ExchangeError::Reset { was_reused: true, had_response: false, .. } => {
             (Failure::StaleConnection, Kind::UpstreamReset, None)
@@ -239,15 +239,6 @@ fn classify<D>(
         proxy.blame(upstream, endpoint, reason);
     }
     failed(failure, ProxyError::with(kind, error), sent, body)
-}
-
-fn client_kind(cause: &BodyError) -> Kind {
-    match cause {
-        BodyError::Timeout => Kind::ClientTimeout,
-        BodyError::TooLarge => Kind::TooLarge,
-        BodyError::Refused(refusal) => Kind::Request(refusal.kind()),
-        BodyError::Io(_) | BodyError::Truncated => Kind::ClientClosed,
-    }
 }
 
 fn failed<D>(failure: Failure, error: ProxyError, sent: u64, body: RequestBody<D>) -> Failed<D> {

@@ -73,6 +73,11 @@ impl<D: Downstream> RequestBody<D> {
         &mut self.downstream
     }
 
+    /// The client's side, once the body is over.
+    pub fn into_downstream(self) -> D {
+        self.downstream
+    }
+
     /// Forgets what was kept: no attempt follows.
     pub fn commit(&mut self) {
         self.replayed = 0;

@@ -63,6 +63,8 @@ pub struct RequestContext {
     is_in_flight: bool,
     /// From the last attempt's request to its response head.
     pub upstream_time: Option<Duration>,
+    /// From the head to the answer, where the response that follows is no measure of it: a tunnel.
+    pub answered: Option<Duration>,
     /// The status told to the client; 0 until one is known.
     pub status: u16,
     /// Body bytes from the client.
@@ -97,6 +99,7 @@ impl RequestContext {
             attempts: 0,
             is_in_flight: false,
             upstream_time: None,
+            answered: None,
             status: 0,
             bytes_in: 0,
             bytes_out: 0,

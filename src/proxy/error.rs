@@ -1,5 +1,6 @@
 //! What went wrong with a request: side, phase and kind. Which status that becomes is `reply`'s business.
 use crate::http1::refusal::RefusalKind;
+use crate::wire::body::BodyError;
 use std::error::Error;
 use std::fmt;
 
@@ -41,6 +42,18 @@ pub enum Kind {
     UpstreamTimeout,
     /// Ourselves.
     Internal,
+}
+
+impl Kind {
+    /// What it is that a client's body did not come whole.
+    pub fn of_client(cause: &BodyError) -> Self {
+        match cause {
+            BodyError::Timeout => Self::ClientTimeout,
+            BodyError::TooLarge => Self::TooLarge,
+            BodyError::Refused(refusal) => Self::Request(refusal.kind()),
+            BodyError::Io(_) | BodyError::Truncated => Self::ClientClosed,
+        }
+    }
 }
 
 impl ProxyError {

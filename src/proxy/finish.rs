@@ -58,7 +58,7 @@ impl Drop for Finish {
         if let Some(requests) = ctx.view.requests_of(&ctx.conn.listener, ctx.route) {
             requests.of(worker.index).count(ctx.status);
         }
-        ctx.view.route_stats_of(ctx.route).of(worker.index).duration.observe(duration);
+        ctx.view.route_stats_of(ctx.route).of(worker.index).duration.observe(ctx.answered.unwrap_or(duration));
         if let Some(log) = &self.proxy.access_log {
             log.write(&record(ctx, duration));
         }

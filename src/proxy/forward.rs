@@ -11,6 +11,7 @@ use crate::pool::http1::Connection;
 use crate::proxy::body::Downstream;
 use crate::proxy::body::RequestBody;
 use crate::proxy::headers;
+use crate::proxy::upgrade;
 use crate::wire::HeadError;
 use crate::wire::body::BodyError;
 use crate::wire::body::BodyReader;
@@ -23,6 +24,7 @@ use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -80,6 +82,10 @@ pub struct Exchange<D> {
     response: BodyReader,
     trailers: Option<Box<Head>>,
     keeps_alive: bool,
+    /// What the client's side failed with once the response had begun.
+    fault: Option<BodyError>,
+    /// The protocol the request asks to switch to.
+    upgrade: Option<Arc<str>>,
 }
 
 /// Limits of what an endpoint may send as a head.
@@ -88,7 +94,8 @@ const RESPONSE_LIMITS: Limits = Limits { max_head_bytes: 64 << 10, max_fields: 2
 const MAX_INTERIM: u32 = 16;
 
 /// Sends the request over `connection` and waits for the response's head. The body follows from the [`Exchange`]; when it
-/// fails, the request's body comes back for another attempt.
+/// fails, the request's body comes back for another attempt. `received` is kept equal to the body bytes taken from the client,
+/// also when nobody waits for the end.
 pub async fn exchange<D: Downstream>(
     worker: &Rc<Worker>,
     connection: Connection,
@@ -96,6 +103,7 @@ pub async fn exchange<D: Downstream>(
     allowed: Allowed,
     draft: &Draft,
     request: RequestBody<D>,
+    received: &mut u64,
 ) -> Result<(Box<Draft>, Exchange<D>), (ExchangeError, u64, RequestBody<D>)> {
     let mut out = worker.buffers.take();
     encode::request(&draft.head, &draft.edits, request.length(), encode::Connection::Default, &mut out);
@@ -113,12 +121,19 @@ pub async fn exchange<D: Downstream>(
         response: BodyReader::new(BodyLength::Empty, &RESPONSE_LIMITS),
         trailers: None,
         keeps_alive: false,
+        fault: None,
+        upgrade: draft.upgrade.clone(),
         request,
     };
     exchange.deadline.set(allowed.head);
     let mut response = worker.buffers.take_draft();
     let mut interim = 0;
-    match poll_fn(|cx| exchange.poll_head(cx, &mut response, &mut interim)).await {
+    let answered = poll_fn(|cx| {
+        let polled = exchange.poll_head(cx, &mut response, &mut interim);
+        *received = exchange.received();
+        polled
+    });
+    match answered.await {
         Ok(()) => Ok((response, exchange)),
         Err(error) => {
             worker.buffers.give_draft(response);
@@ -149,14 +164,30 @@ impl<D: Downstream> Exchange<D> {
                 return Poll::Ready(self.accept_head(response));
             }
             *interim += 1;
-            if head.status() == 101 || *interim > MAX_INTERIM {
-                // Nobody asked for an upgrade: what follows would not be HTTP.
+            if head.status() == 101 {
+                return Poll::Ready(self.switch(response));
+            }
+            if *interim > MAX_INTERIM {
                 return Poll::Ready(Err(ExchangeError::BadResponse(Refusal::UnexpectedInterim)));
             }
             headers::to_client(&response.head, &mut response.edits);
             self.request.downstream().send_interim(&response.head, &response.edits);
             response.edits.clear();
         }
+    }
+
+    /// A 101: what follows is not HTTP, so it must be what was asked for, after the whole request.
+    fn switch(&mut self, response: &mut Draft) -> Result<(), ExchangeError> {
+        let granted = self.upgrade.take_if(|asked| upgrade::is_granted(&response.head, asked));
+        let granted = granted.filter(|_| self.is_sent);
+        response.upgrade = Some(granted.ok_or(ExchangeError::BadResponse(Refusal::UnexpectedInterim))?);
+        Ok(())
+    }
+
+    /// After a 101: the connection, its deadline and the client's side.
+    pub fn into_tunnel(self) -> Option<(Connection, Deadline, D)> {
+        let (deadline, client) = (self.deadline, self.request.into_downstream());
+        self.connection.map(|connection| (connection, deadline, client))
     }
 
     fn accept_head(&mut self, response: &Draft) -> Result<(), ExchangeError> {
@@ -202,6 +233,16 @@ impl<D: Downstream> Exchange<D> {
         self.length
     }
 
+    /// What the client's side failed with while the response was under way; then it is no fault of the endpoint's.
+    pub fn client_fault(&self) -> Option<&BodyError> {
+        self.fault.as_ref()
+    }
+
+    /// Whether the endpoint takes what is left of the request after its response.
+    pub fn takes_rest(&self) -> bool {
+        self.keeps_alive && !self.is_refused
+    }
+
     /// Body bytes taken from the client.
     pub fn received(&self) -> u64 {
         self.request.received()
@@ -213,6 +254,9 @@ impl<D: Downstream> Exchange<D> {
         while !self.is_sent && !self.is_refused {
             let mut waits_for_client = false;
             if self.out.len() < BUFFER_SIZE && !self.request.is_ended() {
+                if self.out.capacity() == 0 {
+                    self.out = self.worker.buffers.take();
+                }
                 match self.take_piece(cx) {
                     Poll::Ready(result) => {
                         result?;
@@ -231,7 +275,10 @@ impl<D: Downstream> Exchange<D> {
                     self.worker.buffers.give(std::mem::take(&mut self.out));
                     self.deadline.set(self.allowed.head);
                 }
-                Poll::Ready(Ok(())) if waits_for_client => return Ok(()),
+                Poll::Ready(Ok(())) if waits_for_client => {
+                    self.worker.buffers.give(std::mem::take(&mut self.out));
+                    return Ok(());
+                }
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => self.is_refused = true,
                 Poll::Pending => return Ok(()),
@@ -261,10 +308,11 @@ impl<D: Downstream> Exchange<D> {
 
     /// Appends the next piece of the response's body to `out`, and moves request data meanwhile.
     pub fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>> {
-        if !self.is_sent && self.poll_request(cx).is_err() {
+        if !self.is_sent
+            && let Err(fault) = self.poll_request(cx)
+        {
             // The client's side is gone or garbage: what is left of the response would not be read.
-            self.connection = None;
-            self.is_refused = true;
+            (self.connection, self.is_refused, self.fault) = (None, true, Some(fault));
         }
         let Some(connection) = &mut self.connection else { return Poll::Ready(Err(BodyError::Truncated)) };
         let step = self.response.poll_step(cx, &mut connection.wire, &self.worker.buffers, &mut self.trailers, out);

@@ -14,15 +14,17 @@ use std::net::IpAddr;
 /// Longest `X-Request-Id` that is kept from a client.
 const MAX_ID: usize = 128;
 
-/// Prepares a request for its endpoint.
-pub fn to_endpoint(head: &Head, edits: &mut Edits, conn: &ConnInfo, client: &Client, id: &[u8], via: bool) {
+/// Prepares a request for its endpoint. Says whether it asks for an upgrade, which is left out here.
+pub fn to_endpoint(head: &Head, edits: &mut Edits, conn: &ConnInfo, client: &Client, id: &[u8], via: bool) -> bool {
     let is_trusted = is_trusted(&conn.trusted_proxies, conn.peer.ip());
+    let mut asks_for_upgrade = false;
     let (mut has_id, mut has_forwarded) = (false, [false; 3]);
     for (index, field) in head.fields().iter().enumerate() {
         match field.known {
             Name::Other => continue,
             Name::Connection => drop_named(head, edits, head.value_of(field)),
-            Name::KeepAlive | Name::ProxyConnection | Name::Upgrade | Name::Reserved => {}
+            Name::KeepAlive | Name::ProxyConnection | Name::Reserved => {}
+            Name::Upgrade => asks_for_upgrade = true,
             Name::Te if is_just_trailers(head.value_of(field)) => continue,
             Name::Te => {
                 if tokens(head.value_of(field)).any(|token| token.eq_ignore_ascii_case(b"trailers")) {
@@ -70,6 +72,7 @@ pub fn to_endpoint(head: &Head, edits: &mut Edits, conn: &ConnInfo, client: &Cli
         };
         edits.add(b"Via", version);
     }
+    asks_for_upgrade
 }
 
 /// Prepares a response for the client.

@@ -8,6 +8,8 @@ pub mod forward;
 pub mod headers;
 pub mod reply;
 pub mod response;
+pub mod tunnel;
+pub mod upgrade;
 
 use crate::base::clock;
 use crate::head::Client;
@@ -73,7 +75,9 @@ impl Proxy {
         ctx.key = self.key(ctx)?;
         let via = ctx.action().via;
         let draft = &mut *ctx.request;
-        headers::to_endpoint(&draft.head, &mut draft.edits, &ctx.conn, &ctx.client, &ctx.id, via);
+        if headers::to_endpoint(&draft.head, &mut draft.edits, &ctx.conn, &ctx.client, &ctx.id, via) {
+            upgrade::ask(ctx, body.length());
+        }
         // 6 ring, 7 pool, 8 forward: for one candidate after the other
         attempt::run(self, ctx, body).await
     }
@@ -135,7 +139,7 @@ impl Proxy {
         }
     }
 
-    /// Records a response that broke off within its body.
+    /// Records a response that broke off within its body, or a tunnel that did.
     fn note_broken_body(&self, ctx: &RequestContext) {
         let (upstream, slot) = (ctx.upstream(), ctx.slot.expect("a response came from an endpoint"));
         self.blame(upstream, upstream.endpoint(slot), Some(ErrorReason::Body));

@@ -4,11 +4,15 @@ use crate::head::Method;
 use crate::http1::framing::BodyLength;
 use crate::proxy::attempt::Answer;
 use crate::proxy::body::Downstream;
+use crate::proxy::error::Kind;
 use crate::proxy::error::ProxyError;
 use crate::proxy::finish::Finish;
 use crate::proxy::forward::Exchange;
 use crate::proxy::headers;
 use crate::proxy::reply;
+use crate::proxy::tunnel::End;
+use crate::proxy::tunnel::Tunnel;
+use crate::proxy::upgrade;
 use crate::wire::body::BodyError;
 use crate::wire::body::Step;
 use crate::worker::buffers::Draft;
@@ -36,6 +40,9 @@ impl<D: Downstream> Response<D> {
     pub fn forwarded(mut finish: Finish, (mut draft, exchange): Answer<D>) -> Self {
         let draft_ref = &mut *draft;
         headers::to_client(&draft_ref.head, &mut draft_ref.edits);
+        if let Some(protocol) = draft.upgrade.take() {
+            upgrade::announce(&mut draft, protocol);
+        }
         finish.status = draft.head.status();
         Self { draft, body: Body::Exchange(Box::new(exchange)), finish }
     }
@@ -65,9 +72,33 @@ impl<D: Downstream> Response<D> {
         }
     }
 
-    /// Whether it is our own word, not an endpoint's.
-    pub fn is_own(&self) -> bool {
-        matches!(self.body, Body::Text(_))
+    /// Whether there is nobody to tell it to: the client has left.
+    pub fn is_unspoken(&self) -> bool {
+        self.finish.status == reply::of(Kind::ClientClosed).status && matches!(self.body, Body::Text(_))
+    }
+
+    /// Whether somebody takes what the client still has to send.
+    pub fn takes_rest(&self) -> bool {
+        match &self.body {
+            Body::Text(_) => false,
+            Body::Exchange(exchange) => exchange.takes_rest(),
+        }
+    }
+
+    /// Whether the connection leaves HTTP once the head is written.
+    pub fn is_tunnel(&self) -> bool {
+        self.draft.upgrade.is_some()
+    }
+
+    /// The tunnel that follows the head of a 101.
+    pub fn into_tunnel(self) -> Option<Tunnel<D>>
+    where
+        D: End,
+    {
+        let Body::Exchange(exchange) = self.body else { return None };
+        self.finish.proxy().worker.buffers.give_draft(self.draft);
+        let (connection, deadline, client) = exchange.into_tunnel()?;
+        Some(Tunnel::new(client, connection, deadline, self.finish))
     }
 
     /// Whether the request was for the head alone.
@@ -85,7 +116,11 @@ impl<D: Downstream> Response<D> {
                 }
                 _ => Ok(Step::End),
             },
-            Body::Exchange(exchange) => ready!(exchange.poll_data(cx, out)),
+            Body::Exchange(exchange) => {
+                let step = exchange.poll_data(cx, out);
+                self.finish.bytes_in = exchange.received();
+                ready!(step)
+            }
         };
         match &step {
             Ok(Step::Data(count)) => self.finish.bytes_out += *count as u64,
@@ -108,26 +143,41 @@ impl<D: Downstream> Response<D> {
     pub fn poll_rest_of_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match &mut self.body {
             Body::Text(_) => Poll::Ready(true),
-            Body::Exchange(exchange) => exchange.poll_rest_of_request(cx),
+            Body::Exchange(exchange) => {
+                let rest = exchange.poll_rest_of_request(cx);
+                self.finish.bytes_in = exchange.received();
+                rest
+            }
         }
     }
 
     /// Ends the exchange well: its connection goes back to the pool.
     pub fn finish(mut self) {
-        if let Body::Exchange(exchange) = &mut self.body {
-            self.finish.bytes_in = exchange.received();
-            if let Some(connection) = exchange.finish() {
-                let slot = self.finish.slot.expect("an answer came from an endpoint");
-                let upstream = self.finish.upstream();
-                self.finish.proxy().pool.put_back(upstream.endpoint(slot), &upstream.settings, connection);
-            }
+        if let Body::Exchange(exchange) = &mut self.body
+            && let Some(connection) = exchange.finish()
+        {
+            let slot = self.finish.slot.expect("an answer came from an endpoint");
+            let upstream = self.finish.upstream();
+            self.finish.proxy().pool.put_back(upstream.endpoint(slot), &upstream.settings, connection);
         }
         let draft = std::mem::take(&mut self.draft);
         self.finish.proxy().worker.buffers.give_draft(draft);
     }
 
+    /// Ends it because the client does not take the rest, of which so many bytes were written for nobody.
+    pub fn give_up(&mut self, kind: Kind, undelivered: usize) {
+        self.finish.error = Some(reply::of(kind).word);
+        self.finish.bytes_out = self.finish.bytes_out.saturating_sub(undelivered as u64);
+    }
+
     fn note_broken(&mut self, error: &BodyError) {
         tracing::debug!(%error, "A response ended early.");
+        if let Body::Exchange(exchange) = &self.body
+            && let Some(fault) = exchange.client_fault()
+        {
+            self.finish.error = Some(reply::of(Kind::of_client(fault)).word);
+            return;
+        }
         self.finish.error = Some(match error {
             BodyError::Timeout => "upstream_timeout",
             BodyError::Refused(_) => "bad_upstream_response",

@@ -2,6 +2,7 @@
 use crate::base::ids::UpstreamName;
 use crate::key::KeySpec;
 use crate::retry::policy;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What happens to a request.
@@ -26,6 +27,10 @@ pub struct Forward {
     pub retry: policy::Settings,
     /// Whether `Via` is added.
     pub via: bool,
+    /// Protocols a connection may be upgraded to, in lower case (default `websocket`).
+    pub upgrade: Vec<Arc<str>>,
+    /// Longest silence in both directions of an upgraded connection (default 1 h).
+    pub tunnel_timeout: Duration,
 }
 
 /// What to do with a request that has no key.
@@ -58,6 +63,8 @@ impl Forward {
             timeout: Duration::from_secs(60),
             retry: policy::Settings::default(),
             via: true,
+            upgrade: vec![Arc::from("websocket")],
+            tunnel_timeout: Duration::from_secs(3600),
         }
     }
 }

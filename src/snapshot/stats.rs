@@ -26,6 +26,8 @@ pub type Endpoint = PerWorker<EndpointCell>;
 pub struct ListenerCell {
     /// Connections open now.
     pub connections: Gauge,
+    /// Upgraded connections open now.
+    pub tunnels: Gauge,
     /// Connections and requests refused before a route was sought, by [`RefusedReason`].
     pub refused: [Counter; RefusedReason::ALL.len()],
 }

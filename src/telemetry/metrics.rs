@@ -48,7 +48,7 @@ macro_rules! families {
 
 families! {
     REQUESTS = Counter "ringway_requests_total" ["listener", "route", "upstream", "code"] "Requests that ended, by the status told to the client.";
-    REQUEST_DURATION = Histogram "ringway_request_duration_seconds" ["route"] "Time from a request's head to the end of its response.";
+    REQUEST_DURATION = Histogram "ringway_request_duration_seconds" ["route"] "Time from a request's head to the end of its response; of an upgraded connection to its 101.";
     UPSTREAM_REQUESTS = Counter "ringway_upstream_requests_total" ["upstream", "endpoint", "class"] "Responses of an endpoint, by the first digit of their status.";
     UPSTREAM_DURATION = Histogram "ringway_upstream_duration_seconds" ["upstream"] "Time from a request sent to its response head.";
     UPSTREAM_ERRORS = Counter "ringway_upstream_errors_total" ["upstream", "endpoint", "reason"] "Exchanges with an endpoint that failed.";
@@ -69,6 +69,7 @@ families! {
     CONFIG_SUCCESSFUL = Gauge "ringway_config_last_reload_successful" [] "1 when the last attempt to take up a configuration succeeded.";
     CONFIG_TIMESTAMP = Gauge "ringway_config_last_reload_timestamp_seconds" [] "When a configuration was last taken up, in seconds since the epoch.";
     CONNECTIONS = Gauge "ringway_connections" ["listener"] "Connections of clients open now.";
+    TUNNELS = Gauge "ringway_tunnels" ["listener"] "Upgraded connections (WebSocket) open now; each is a request that ends with it.";
     REFUSED = Counter "ringway_connections_refused_total" ["listener", "reason"] "Connections and requests turned away before a route was sought.";
     LOG_DROPPED = Counter "ringway_access_log_dropped_total" [] "Lines of the access log that could not be written.";
     PANICS = Counter "ringway_panics_total" [] "Panics; each ended one connection.";

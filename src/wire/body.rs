@@ -78,6 +78,11 @@ impl BodyReader {
         Self { state, read_size: BUFFER_SIZE }
     }
 
+    /// A reader of everything until the peer ends its side, whatever it means.
+    pub fn of_tunnel() -> Self {
+        Self { state: State::UntilClose, read_size: BUFFER_SIZE }
+    }
+
     /// Whether all of it was read.
     pub fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended)

@@ -3,6 +3,7 @@ use crate::head::Head;
 use crate::head::edits::Edits;
 use bytes::BytesMut;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// Size of a fresh buffer: a head and a small body fit.
 pub const BUFFER_SIZE: usize = 16 << 10;
@@ -26,6 +27,8 @@ pub struct Draft {
     pub head: Head,
     /// What is changed when it goes on.
     pub edits: Edits,
+    /// The protocol that a request asks to switch to, or that a response grants.
+    pub upgrade: Option<Arc<str>>,
 }
 
 impl Buffers {
@@ -60,6 +63,7 @@ impl Buffers {
     pub fn give_draft(&self, mut draft: Box<Draft>) {
         draft.head.clear();
         draft.edits.clear();
+        draft.upgrade = None;
         let mut drafts = self.drafts.borrow_mut();
         if drafts.len() < MAX_KEPT {
             drafts.push(draft);

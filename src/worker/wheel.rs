@@ -35,6 +35,8 @@ struct Entry {
     turn: u32,
     /// Whose deadline it is, for [`Wheel::expire_tagged`].
     tag: u64,
+    /// Whether it was made to expire: nothing moves it any more.
+    is_final: bool,
     waker: Option<Waker>,
 }
 
@@ -59,7 +61,7 @@ impl Wheel {
         let index = match inner.free.pop() {
             Some(index) => index,
             None => {
-                inner.entries.push(Entry { due: NEVER, queued: NEVER, turn: 0, tag: 0, waker: None });
+                inner.entries.push(Entry { due: NEVER, queued: NEVER, turn: 0, tag: 0, is_final: false, waker: None });
                 (inner.entries.len() - 1) as u32
             }
         };
@@ -84,7 +86,7 @@ impl Wheel {
         }
     }
 
-    /// Lets all deadlines with this tag expire now.
+    /// Lets all deadlines with this tag expire now, for good.
     pub fn expire_tagged(&self, tag: u64) {
         let wakers: Vec<Waker> = {
             let mut inner = self.inner.borrow_mut();
@@ -92,7 +94,7 @@ impl Wheel {
             let tagged = inner.entries.iter_mut().filter(|entry| entry.tag == tag);
             tagged
                 .filter_map(|entry| {
-                    entry.due = now;
+                    (entry.due, entry.is_final) = (now, true);
                     entry.waker.clone()
                 })
                 .collect()
@@ -144,6 +146,9 @@ impl Deadline {
         let mut inner = self.wheel.inner.borrow_mut();
         let due = inner.now.saturating_add(ticks + 1);
         let entry = &mut inner.entries[self.index as usize];
+        if entry.is_final {
+            return;
+        }
         entry.due = due;
         if due < entry.queued {
             inner.queue(self.index);
@@ -152,7 +157,20 @@ impl Deadline {
 
     /// Disarms it.
     pub fn clear(&self) {
-        self.wheel.inner.borrow_mut().entries[self.index as usize].due = NEVER;
+        let entry = &mut self.wheel.inner.borrow_mut().entries[self.index as usize];
+        if !entry.is_final {
+            entry.due = NEVER;
+        }
+    }
+
+    /// Whether it will expire, or has.
+    pub fn is_armed(&self) -> bool {
+        self.wheel.inner.borrow().entries[self.index as usize].due != NEVER
+    }
+
+    /// Whether it was made to expire by [`Wheel::expire_tagged`].
+    pub fn is_final(&self) -> bool {
+        self.wheel.inner.borrow().entries[self.index as usize].is_final
     }
 
     /// Says whose deadline it is.
@@ -177,7 +195,8 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         let mut inner = self.wheel.inner.borrow_mut();
         let entry = &mut inner.entries[self.index as usize];
-        *entry = Entry { due: NEVER, queued: NEVER, turn: entry.turn.wrapping_add(1), tag: 0, waker: None };
+        let turn = entry.turn.wrapping_add(1);
+        *entry = Entry { due: NEVER, queued: NEVER, turn, tag: 0, is_final: false, waker: None };
         inner.free.push(self.index);
     }
 }
@@ -263,5 +282,7 @@ mod tests {
         assert!(!one.poll_expired(&cx) && !other.poll_expired(&cx));
         wheel.expire_tagged(7);
         assert!(one.poll_expired(&cx) && !other.poll_expired(&cx));
+        one.set(Duration::from_secs(1));
+        assert!(one.poll_expired(&cx) && one.is_final(), "whoever is busy does not outlive it");
     }
 }

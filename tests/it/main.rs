@@ -16,3 +16,4 @@ mod retry;
 mod shutdown;
 mod spikes;
 mod streaming;
+mod tunnels;

@@ -1,8 +1,11 @@
 //! Serves HTTP/1.1 on one connection: drives `crate::http1`, keep-alive, deadlines, and notices a client that left.
+//! Writing the response is `respond`'s.
+mod respond;
+
 use crate::head::Head;
 use crate::head::Version;
 use crate::head::edits::Edits;
-use crate::http1::chunked;
+use crate::head::names::Name;
 use crate::http1::encode;
 use crate::http1::framing;
 use crate::http1::framing::BodyLength;
@@ -14,6 +17,8 @@ use crate::proxy::body::RequestBody;
 use crate::proxy::context::ConnInfo;
 use crate::proxy::error::Kind;
 use crate::proxy::response::Response;
+use crate::proxy::tunnel;
+use crate::proxy::tunnel::End;
 use crate::telemetry::labels::RefusedReason;
 use crate::wire::HeadError;
 use crate::wire::Wire;
@@ -25,18 +30,21 @@ use crate::worker::wheel::Deadline;
 use bytes::BytesMut;
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
 
-/// Response bytes that may wait for a slow client before the endpoint has to wait too.
-const HIGH_WATER: usize = 64 << 10;
 /// Bytes a client may send ahead of its turn.
 const MAX_AHEAD: usize = 16 << 10;
-/// How long a connection that ends early goes on reading, so that the client gets to see its last response.
+/// Silence after which a connection that ends early reads no further; until then the client gets to see its last response.
 const LINGER: Duration = Duration::from_secs(2);
+/// Longest time it goes on reading.
+const LINGER_MAX: Duration = Duration::from_secs(30);
+/// How often a client that nobody reads from is asked whether it is still there.
+const PULSE: Duration = Duration::from_secs(1);
 
 /// The client's side of a connection, shared by whoever reads the body and whoever writes the response.
 #[derive(Debug)]
@@ -47,7 +55,12 @@ struct Side {
     trailers: Option<Box<Head>>,
     interim: BytesMut,
     takes_interim: bool,
+    /// Whether the client holds its body back until it is told to go on: then it may never come.
+    awaits_continue: bool,
+    /// Whether the client has ended its side while its response was under way, as it may.
+    is_half_closed: bool,
     deadline: Deadline,
+    pulse: Option<Deadline>,
 }
 
 /// How a request's turn on the connection ended.
@@ -72,7 +85,10 @@ pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>) {
         trailers: None,
         interim: BytesMut::new(),
         takes_interim: false,
+        awaits_continue: false,
+        is_half_closed: false,
         deadline,
+        pulse: None,
         door,
     };
     let side = Rc::new(RefCell::new(side));
@@ -82,10 +98,11 @@ pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>) {
             Ok(request) => Box::pin(turn(&side, request, &conn)).await,
             Err((request, kind)) => Box::pin(refuse(&side, request, kind, &conn)).await,
         };
+        side.borrow_mut().pulse = None;
         match outcome {
             Outcome::KeepAlive => {}
             Outcome::Close => return linger(&side).await,
-            Outcome::Abort => return side.borrow().abort(),
+            Outcome::Abort => return side.borrow().wire.stream.abort(),
             Outcome::Gone => return,
         }
     }
@@ -155,24 +172,32 @@ impl Side {
         {
             return Poll::Ready(());
         }
-        // Until its body is read, whoever reads it notices.
-        if !self.body.is_ended() {
-            return Poll::Pending;
-        }
-        while self.wire.input_len() < MAX_AHEAD {
+        self.poll_left(cx, false)
+    }
+
+    /// Notices that the client has left: by a reset, or before its response has begun by its end. What it sends ahead is read
+    /// up to a limit; from then on, and while its body is the endpoint's to take, it is asked from time to time.
+    fn poll_left(&mut self, cx: &mut Context<'_>, has_begun: bool) -> Poll<()> {
+        while self.body.is_ended() && !self.is_half_closed && self.wire.input_len() < MAX_AHEAD {
             match ready!(self.wire.poll_fill(cx, &self.door.worker.buffers)) {
+                Ok(0) if has_begun => {
+                    self.is_half_closed = true;
+                    self.wire.stream.watch();
+                }
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
             }
         }
-        Poll::Pending
-    }
-
-    /// Ends the connection so that the client notices: a reset, no orderly end.
-    fn abort(&self) {
-        if let Err(error) = self.wire.stream.reset_on_close() {
-            tracing::debug!(%error, "A connection could not be reset.");
+        let pulse = self.pulse.get_or_insert_with(|| self.door.worker.wheel.deadline());
+        if pulse.poll_expired(cx) {
+            if self.wire.stream.has_failed() {
+                return Poll::Ready(());
+            }
+            pulse.set(PULSE);
+        } else if !pulse.is_armed() {
+            pulse.set(PULSE);
         }
+        Poll::Pending
     }
 }
 
@@ -188,6 +213,7 @@ impl Downstream for Http1Downstream {
         let buffers = &side.door.worker.buffers;
         let step = side.body.poll_step(cx, &mut side.wire, buffers, &mut side.trailers, out);
         if step.is_ready() {
+            side.awaits_continue = false;
             side.deadline.set(side.door.settings().body_timeout);
         } else if side.deadline.poll_expired(cx) {
             return Poll::Ready(Err(BodyError::Timeout));
@@ -202,8 +228,36 @@ impl Downstream for Http1Downstream {
     fn send_interim(&mut self, head: &Head, edits: &Edits) {
         let side = &mut *self.side.borrow_mut();
         if side.takes_interim {
+            side.awaits_continue &= head.status() != 100;
             encode::response(head, edits, BodyLength::Empty, encode::Connection::Default, &mut side.interim);
         }
+    }
+}
+
+impl End for Http1Downstream {
+    fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<io::Result<usize>> {
+        let side = &mut *self.side.borrow_mut();
+        tunnel::poll_raw(cx, &mut side.body, &mut side.wire, &side.door.worker.buffers, out)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<io::Result<()>> {
+        self.side.borrow_mut().wire.poll_write(cx, out)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.side.borrow_mut().wire.poll_shutdown(cx)
+    }
+
+    fn watch(&self) {
+        self.side.borrow().wire.stream.watch();
+    }
+
+    fn has_failed(&self) -> bool {
+        self.side.borrow().wire.stream.has_failed()
+    }
+
+    fn abort(&self) {
+        self.side.borrow().wire.stream.abort();
     }
 }
 
@@ -223,6 +277,9 @@ async fn turn(side: &Rc<RefCell<Side>>, request: Box<Draft>, conn: &Rc<ConnInfo>
         let settings = side.door.settings();
         side.body = BodyReader::new(length, &settings.limits);
         side.takes_interim = version == Version::Http11;
+        let has_body = !side.body.is_ended();
+        side.awaits_continue =
+            has_body && version == Version::Http11 && request.head.lists(Name::Expect, b"100-continue");
         side.deadline.set(settings.body_timeout);
         side.door.clone()
     };
@@ -236,167 +293,36 @@ async fn turn(side: &Rc<RefCell<Side>>, request: Box<Draft>, conn: &Rc<ConnInfo>
     });
     let Some(response) = response.await else { return Outcome::Gone };
     drop(handling);
-    respond(side, response, version, keeps_alive && !door.is_draining()).await
+    respond::respond(side, response, version, keeps_alive && !door.is_draining()).await
 }
 
 /// Answers what is not a request that can be handled, and ends the connection.
 async fn refuse(side: &Rc<RefCell<Side>>, request: Box<Draft>, kind: Kind, conn: &Rc<ConnInfo>) -> Outcome {
     let door = side.borrow().door.clone();
     let response: Response<Http1Downstream> = door.proxy.refuse(request, kind, conn);
-    match respond(side, response, Version::Http11, false).await {
+    match respond::respond(side, response, Version::Http11, false).await {
         Outcome::KeepAlive => Outcome::Close,
         outcome => outcome,
-    }
-}
-
-/// What is known while a response is written.
-struct Writing {
-    response: Response<Http1Downstream>,
-    out: BytesMut,
-    is_chunked: bool,
-    has_no_body: bool,
-    is_over: bool,
-    is_blocked: bool,
-}
-
-async fn respond(
-    side: &Rc<RefCell<Side>>,
-    response: Response<Http1Downstream>,
-    version: Version,
-    mut keeps_alive: bool,
-) -> Outcome {
-    let door = side.borrow().door.clone();
-    let mut out = door.worker.buffers.take();
-    out.extend_from_slice(&side.borrow_mut().interim.split());
-    let length = response.length();
-    let has_no_body = response.is_for_head() || length == BodyLength::Empty;
-    let is_endless = matches!(length, BodyLength::UntilClose | BodyLength::Chunked);
-    let is_chunked = is_endless && version != Version::Http10;
-    // An error given before the whole request was read: what follows on the connection is not a request.
-    let is_unread = response.is_own() && !side.borrow().body.is_ended();
-    keeps_alive &= !is_unread && (has_no_body || is_chunked || !is_endless);
-    let framing = match (is_endless, is_chunked) {
-        (true, true) => BodyLength::Chunked,
-        (true, false) => BodyLength::UntilClose,
-        _ => length,
-    };
-    let connection = match (keeps_alive, version) {
-        (false, _) => encode::Connection::Close,
-        (true, Version::Http10) => encode::Connection::KeepAlive,
-        (true, _) => encode::Connection::Default,
-    };
-    let (head, edits) = response.head();
-    encode::response(head, edits, framing, connection, &mut out);
-    let mut writing = Writing {
-        response,
-        out,
-        is_chunked: is_chunked && !has_no_body,
-        has_no_body,
-        is_over: false,
-        is_blocked: false,
-    };
-    side.borrow().deadline.clear();
-    let outcome = poll_fn(|cx| writing.poll(cx, side)).await;
-    let Writing { mut response, out, .. } = writing;
-    door.worker.buffers.give(out);
-    if outcome != Outcome::KeepAlive {
-        return if outcome == Outcome::Abort && framing != BodyLength::UntilClose { Outcome::Gone } else { outcome };
-    }
-    side.borrow().deadline.set(door.settings().body_timeout);
-    let is_whole = poll_fn(|cx| response.poll_rest_of_request(cx)).await;
-    response.finish();
-    let side = side.borrow();
-    if !keeps_alive || !is_whole || !side.body.is_ended() || door.is_draining() {
-        return Outcome::Close;
-    }
-    side.deadline.set(door.settings().idle_timeout);
-    Outcome::KeepAlive
-}
-
-impl Writing {
-    /// Moves the response on: fills from the endpoint, writes to the client, until one of them has to wait.
-    fn poll(&mut self, cx: &mut Context<'_>, side: &Rc<RefCell<Side>>) -> Poll<Outcome> {
-        loop {
-            let mut waits = false;
-            if !self.is_over && self.out.len() < HIGH_WATER {
-                match self.poll_piece(cx, side) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return self.poll_break(cx, side),
-                    Poll::Pending => waits = true,
-                }
-            }
-            let side = &mut *side.borrow_mut();
-            match side.wire.poll_write(cx, &mut self.out) {
-                Poll::Ready(Ok(())) if self.is_over => return Poll::Ready(Outcome::KeepAlive),
-                Poll::Ready(Ok(())) => {
-                    if std::mem::take(&mut self.is_blocked) {
-                        side.deadline.clear();
-                    }
-                    if waits {
-                        return Poll::Pending;
-                    }
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(Outcome::Gone),
-                Poll::Pending => {
-                    if !std::mem::replace(&mut self.is_blocked, true) {
-                        side.deadline.set(side.door.settings().body_timeout);
-                    }
-                    if side.deadline.poll_expired(cx) {
-                        return Poll::Ready(Outcome::Gone);
-                    }
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-
-    /// Appends the next piece of the body to `out`, framed for the client.
-    fn poll_piece(&mut self, cx: &mut Context<'_>, side: &Rc<RefCell<Side>>) -> Poll<Result<(), BodyError>> {
-        if !self.is_chunked {
-            let before = self.out.len();
-            let step = ready!(self.response.poll_data(cx, &mut self.out))?;
-            self.is_over = step == Step::End;
-            if self.has_no_body {
-                self.out.truncate(before);
-            }
-            return Poll::Ready(Ok(()));
-        }
-        let worker = side.borrow().door.worker.clone();
-        let mut piece = worker.buffers.take();
-        let step = self.response.poll_data(cx, &mut piece);
-        match &step {
-            Poll::Ready(Ok(Step::Data(_))) => chunked::encode_chunk(&piece, &mut self.out),
-            Poll::Ready(Ok(Step::End)) => {
-                chunked::encode_last(self.response.take_trailers().as_deref(), &mut self.out);
-                self.is_over = true;
-            }
-            _ => {}
-        }
-        worker.buffers.give(piece);
-        step.map_ok(drop)
-    }
-
-    /// The body broke off: what came of it is written if that takes no waiting, then the connection must not end well.
-    fn poll_break(&mut self, cx: &mut Context<'_>, side: &Rc<RefCell<Side>>) -> Poll<Outcome> {
-        match side.borrow_mut().wire.poll_write(cx, &mut self.out) {
-            Poll::Ready(Err(_)) => Poll::Ready(Outcome::Gone),
-            _ => Poll::Ready(Outcome::Abort),
-        }
     }
 }
 
 /// Lets the client see the end: closes our side and reads on for a while, so that unread bytes do not reset the connection.
 async fn linger(side: &Rc<RefCell<Side>>) {
     side.borrow().deadline.set(LINGER);
+    let end = side.borrow().door.worker.wheel.deadline();
+    end.set(LINGER_MAX);
     poll_fn(|cx| {
         let side = &mut *side.borrow_mut();
         if let Poll::Ready(Err(_)) = side.wire.poll_shutdown(cx) {
             return Poll::Ready(());
         }
         loop {
+            if end.poll_expired(cx) {
+                return Poll::Ready(());
+            }
             match side.wire.poll_discard(cx, &side.door.worker.buffers) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => side.deadline.set(LINGER),
                 Poll::Pending if side.deadline.poll_expired(cx) || side.door.is_draining() => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }

@@ -13,7 +13,7 @@
 //!         │               │
 //!       proxy          control  analysis      engines: one request │ one owner of changing state │ pure answers
 //!         │               │                   (they never call each other; they meet in `snapshot`)
-//!       pool              │                   connections to endpoints
+//!       pool            probe                 connections to endpoints │ asks whether they are healthy
 //!         └── wire ───────┤                   HTTP/1.1 heads and bodies on a stream
 //!             worker ─────┤                   one thread's own world: view, buffers, deadlines
 //!          snapshot       │                   the immutable view both engines share
@@ -32,7 +32,8 @@
 //! `proxy::finish` (one record, however it ends).
 //!
 //! The other path, for change: file, signal or admin → `app` → `config::load` → `control` builds and verifies a
-//! [`snapshot::Snapshot`] → `snapshot::handle` publishes it → each worker's next request sees it.
+//! [`snapshot::Snapshot`] → `snapshot::handle` publishes it → each worker's next request sees it. Answers of `probe` and the
+//! outcomes that workers count become a new mask over the rings the same way (`control::apply`), without a new generation.
 pub mod admin;
 pub mod analysis;
 pub mod app;
@@ -48,6 +49,7 @@ pub mod lifecycle;
 pub mod listener;
 pub mod net;
 pub mod pool;
+pub mod probe;
 pub mod proxy;
 pub mod retry;
 pub mod ring;

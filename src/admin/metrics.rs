@@ -1,10 +1,12 @@
 //! `/metrics`: cells of all workers summed, family by family.
 use super::ports::Process;
+use crate::health::Availability;
 use crate::ring::fingerprint;
 use crate::snapshot::Snapshot;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::upstream::Upstream;
 use crate::telemetry::cells::HistogramSums;
+use crate::telemetry::labels::CheckResult;
 use crate::telemetry::labels::ErrorReason;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RefusedReason;
@@ -13,7 +15,6 @@ use crate::telemetry::labels::StatusClass;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::Exposition;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 /// What stands for a route or an upstream where none was found.
 const NONE: &str = "none";
@@ -131,7 +132,7 @@ fn endpoints(exposition: &mut Exposition, snapshot: &Snapshot) {
     });
     exposition.family(&metrics::ENDPOINT_UP, |series| {
         for (upstream, name, slot, endpoint) in all() {
-            let is_up = !upstream.mask.is_closed(crate::ring::Slot(slot as u32));
+            let is_up = upstream.mask.availability(crate::ring::Slot(slot as u32)) == Availability::Open;
             series.value(&[&name, endpoint.id.as_str()], f64::from(u8::from(is_up)));
         }
     });
@@ -145,9 +146,17 @@ fn endpoints(exposition: &mut Exposition, snapshot: &Snapshot) {
             series.value(&[&name, endpoint.id.as_str()], upstream.change.shares.get(slot).copied().unwrap_or(0.0));
         }
     });
+    exposition.family(&metrics::HEALTH_CHECKS, |series| {
+        for (_, name, _, endpoint) in all().filter(|(upstream, ..)| upstream.settings.health_check.is_some()) {
+            for result in CheckResult::ALL {
+                let count = endpoint.verdicts.checks[*result as usize].get();
+                series.value(&[&name, endpoint.id.as_str(), result.as_str()], count as f64);
+            }
+        }
+    });
     exposition.family(&metrics::EJECTIONS, |series| {
         for (_, name, _, endpoint) in all() {
-            series.value(&[&name, endpoint.id.as_str()], endpoint.ejections.load(Ordering::Relaxed) as f64);
+            series.value(&[&name, endpoint.id.as_str()], endpoint.verdicts.ejections.get() as f64);
         }
     });
 }

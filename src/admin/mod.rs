@@ -105,7 +105,7 @@ impl Admin {
     }
 
     fn ready(&self) -> Reply {
-        match self.operator.process().not_ready {
+        match view::not_ready(&self.snapshots.load(), &self.operator.process()) {
             None => text(StatusCode::OK, "ready\n"),
             Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {why}\n")),
         }

@@ -3,6 +3,7 @@ use super::ports::Process;
 use crate::ring::Slot;
 use crate::ring::fingerprint;
 use crate::snapshot::Snapshot;
+use crate::snapshot::endpoint::Endpoint as Server;
 use crate::snapshot::upstream::Upstream as Group;
 use serde::Deserialize;
 use serde::Serialize;
@@ -76,14 +77,27 @@ pub struct Endpoint {
     pub weight: u32,
     /// Share of the key space it owns, 0 to 1.
     pub key_share: f64,
-    /// `up` or `ejected`.
+    /// `up`, `ejected` (it failed in real traffic), `down` (its health checks fail) or `draining`.
     pub state: String,
+    /// What its last health check found; absent before the first, and without checks.
+    pub last_check: Option<Check>,
     /// Requests on their way.
     pub in_flight: u64,
     /// Exchanges that went well.
     pub ok: u64,
     /// Exchanges that failed.
     pub failed: u64,
+}
+
+/// One health check.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Check {
+    /// Whether the answer was as wanted.
+    pub ok: bool,
+    /// What was wrong, in words.
+    pub problem: Option<String>,
+    /// Seconds since it ended.
+    pub seconds_ago: f64,
 }
 
 /// The whole of it.
@@ -96,7 +110,7 @@ pub fn status(snapshot: &Snapshot, process: &Process) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_string(),
         uptime_seconds: process.uptime.as_secs(),
-        ready: process.not_ready.is_none(),
+        ready: not_ready(snapshot, process).is_none(),
         workers: process.workers,
         generation: snapshot.generation,
         reloads: Reloads {
@@ -109,6 +123,19 @@ pub fn status(snapshot: &Snapshot, process: &Process) -> Status {
     }
 }
 
+/// Why the proxy is not ready for requests; `None` when it is.
+pub fn not_ready(snapshot: &Snapshot, process: &Process) -> Option<String> {
+    let without = || snapshot.upstreams.iter().find(|upstream| !upstream.has_available());
+    let told = process.not_ready.map(str::to_string);
+    told.or_else(|| without().map(|upstream| format!("upstream {} has no available endpoint", upstream.name)))
+}
+
+fn last_check(endpoint: &Server) -> Option<Check> {
+    let found = endpoint.last_check.get()?;
+    let seconds_ago = (found.at.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+    Some(Check { ok: found.problem.is_none(), problem: found.problem, seconds_ago })
+}
+
 /// All upstreams.
 pub fn upstreams(snapshot: &Snapshot) -> Vec<Upstream> {
     snapshot.upstreams.iter().map(|group| upstream(group)).collect()
@@ -117,13 +144,13 @@ pub fn upstreams(snapshot: &Snapshot) -> Vec<Upstream> {
 fn upstream(group: &Group) -> Upstream {
     let endpoint = |(slot, member): (usize, &crate::ring::Member)| {
         let endpoint = &group.endpoints[slot];
-        let is_closed = group.mask.is_closed(Slot(slot as u32));
         Endpoint {
             id: member.id.to_string(),
             address: endpoint.address.to_string(),
             weight: member.weight,
             key_share: group.change.shares.get(slot).copied().unwrap_or(0.0),
-            state: if is_closed { "ejected" } else { "up" }.to_string(),
+            state: group.mask.availability(Slot(slot as u32)).as_str().to_string(),
+            last_check: group.settings.health_check.as_ref().and_then(|_| last_check(endpoint)),
             in_flight: endpoint.in_flight(),
             ok: endpoint.live.sum(|live| live.ok.get()),
             failed: endpoint.live.sum(|live| live.failed.get()),

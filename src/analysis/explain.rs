@@ -4,6 +4,7 @@ use crate::base::ids::UpstreamName;
 use crate::head::Client;
 use crate::head::Head;
 use crate::head::Method;
+use crate::health::Availability;
 use crate::key::HashKey;
 use crate::route::Miss;
 use crate::snapshot::Snapshot;
@@ -152,11 +153,10 @@ fn of_key(snapshot: &Snapshot, upstream: &Upstream, key: Option<HashKey>) -> Exp
     let mut candidates = Vec::new();
     for (rank, slot) in slots.iter().enumerate() {
         let endpoint = upstream.endpoint(*slot);
-        let skipped = match (upstream.mask.is_open(*slot), upstream.mask.is_closed(*slot)) {
-            (false, _) => Some("ejected: it failed in real traffic".to_string()),
-            (true, true) => None,
-            (true, false) if rank >= reach => Some(format!("beyond failover = {}", reach - 1)),
-            (true, false) => None,
+        let skipped = match upstream.mask.availability(*slot) {
+            why if !upstream.mask.is_open(*slot) => Some(skipped_for(why).to_string()),
+            _ if rank >= reach => Some(format!("beyond failover = {}", reach - 1)),
+            _ => None,
         };
         candidates.push(Candidate { id: endpoint.id.to_string(), address: endpoint.address.to_string(), skipped });
     }
@@ -175,5 +175,14 @@ fn of_key(snapshot: &Snapshot, upstream: &Upstream, key: Option<HashKey>) -> Exp
         candidates,
         generation: snapshot.generation,
         fingerprint: fingerprint.to_string(),
+    }
+}
+
+fn skipped_for(availability: Availability) -> &'static str {
+    match availability {
+        Availability::Open => "up",
+        Availability::Ejected => "ejected: it failed in real traffic",
+        Availability::Down => "down: its health checks fail",
+        Availability::Draining => "draining: an operator sent it away",
     }
 }

@@ -54,6 +54,9 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
                 endpoint.ok,
                 endpoint.failed
             );
+            if let Some(problem) = endpoint.last_check.as_ref().and_then(|check| check.problem.as_ref()) {
+                println!("    last health check: {problem}");
+            }
         }
     }
     Ok(OK)

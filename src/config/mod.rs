@@ -2,6 +2,7 @@
 //! told at once.
 pub mod diagnostic;
 pub mod files;
+pub mod health_check;
 pub mod keys;
 pub mod listener;
 pub mod reference;

@@ -1,4 +1,5 @@
 //! `[upstream.NAME]`, its endpoints, `ring` and `outlier`.
+use super::health_check;
 use super::table::Found;
 use super::table::Place;
 use super::table::Reader;
@@ -30,6 +31,15 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstr
     upstream.ring = self::ring(reader, &ring);
     let outlier = section.table(reader, "outlier", "upstream.*.outlier");
     upstream.outlier = self::outlier(reader, &outlier);
+    if section.has("health_check") {
+        let check = section.table(reader, "health_check", "upstream.*.health_check");
+        upstream.health_check = health_check::read(reader, &check);
+        let has_socket = upstream.endpoints.iter().any(|endpoint| matches!(endpoint.address, Address::Unix(_)));
+        if check.has("port") && has_socket {
+            reader
+                .problem(&check.place("port"), "a unix socket has no ports: this upstream cannot be asked at another");
+        }
+    }
     check_size(reader, &section.place("endpoints"), &upstream);
     upstream
 }
@@ -132,6 +142,8 @@ fn outlier(reader: &mut Reader<'_>, section: &Section<'_>) -> outlier::Settings 
     let failures = section.integer(reader, "consecutive_failures");
     outlier::Settings {
         consecutive_failures: failures.map_or(default.consecutive_failures, |failures| failures as u32),
+        failure_share: section.share(reader, "failure_share"),
+        window: section.duration(reader, "window").unwrap_or(default.window),
         eject_for: section.duration(reader, "eject_for").unwrap_or(default.eject_for),
         max_ejected: section.share(reader, "max_ejected").unwrap_or(default.max_ejected),
     }

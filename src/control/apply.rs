@@ -1,12 +1,19 @@
-//! PURE: what a tick changes. Outcomes that workers counted become ejections, ejections end, removed endpoints run out of time.
+//! PURE: what a moment changes. Outcomes that workers counted become ejections, answers of health checks become verdicts,
+//! ejections end, removed endpoints run out of time.
 use crate::control::state::Group;
 use crate::control::state::Known;
 use crate::control::state::State;
+use crate::health::Availability;
 use crate::health::floor;
+use crate::health::outlier;
 use crate::health::streak::Seen;
+use crate::probe::Answer;
+use crate::probe::Target;
 use crate::ring::Slot;
+use crate::snapshot::endpoint::Found;
+use crate::snapshot::endpoint::Live;
 use crate::snapshot::upstream::Mask;
-use std::sync::atomic::Ordering;
+use crate::telemetry::labels::CheckResult;
 use std::time::Instant;
 
 /// What has to be done after a tick.
@@ -23,12 +30,7 @@ pub fn tick(state: &mut State, now: Instant) -> Effects {
     let mut effects = Effects::default();
     for group in state.groups.values_mut() {
         judge(group, now);
-        let mask = mask_of(group);
-        if mask != group.mask {
-            report_panic(group, &mask);
-            group.mask = mask;
-            effects.masks_changed = true;
-        }
+        effects.masks_changed |= renew_mask(group);
         group.budget.observe(group.stats.sum(|cell| cell.requests.get()), now);
     }
     state.removed.retain(|(uid, until)| {
@@ -41,6 +43,43 @@ pub fn tick(state: &mut State, now: Instant) -> Effects {
     effects
 }
 
+/// Takes in answers of health checks and says whether that changed who may get requests. Answers about endpoints that are
+/// gone, or that nobody wants to hear any more, change nothing.
+pub fn checked(state: &mut State, answers: impl IntoIterator<Item = Answer>) -> bool {
+    let mut has_changed = false;
+    for Answer { target, at, result } in answers {
+        let Some(group) = state.groups.get_mut(&target.upstream) else { continue };
+        let Some(policy) = group.settings.health_check.clone() else { continue };
+        let Some(known) = group.members.get_mut(&target.endpoint) else { continue };
+        if known.endpoint.uid != target.uid {
+            continue;
+        }
+        let kind = if result.is_ok() { CheckResult::Success } else { CheckResult::Failure };
+        known.endpoint.verdicts.checks[kind as usize].add(1);
+        let problem = result.err().map(|error| format!("could not {error}"));
+        let has_verdict = known.threshold.record(&policy, problem.is_none());
+        if has_verdict {
+            report_verdict(&target, known, problem.as_deref());
+        }
+        known.endpoint.last_check.set(Found { at, problem });
+        if has_verdict {
+            has_changed |= renew_mask(group);
+        }
+    }
+    has_changed
+}
+
+fn report_verdict(target: &Target, known: &Known, problem: Option<&str>) {
+    let Target { upstream, endpoint, .. } = target;
+    let checks = known.threshold.streak();
+    match problem {
+        Some(problem) => {
+            tracing::warn!(%upstream, %endpoint, failures = checks, problem, "Endpoint is down by its health checks.");
+        }
+        None => tracing::info!(%upstream, %endpoint, successes = checks, "Endpoint is up by its health checks."),
+    }
+}
+
 fn judge(group: &mut Group, now: Instant) {
     let policy = group.settings.outlier.clone();
     let max_out = policy.max_out(group.ring.live_members());
@@ -48,45 +87,64 @@ fn judge(group: &mut Group, now: Instant) {
     for known in group.members.values_mut() {
         if known.ejection.release(now) {
             known.streak.reset();
+            known.window.reset();
             tracing::info!(upstream = %name, endpoint = %known.endpoint.id, "Endpoint is back after its ejection.");
         }
     }
     let mut out = group.members.values().filter(|known| known.ejection.is_out()).count();
     for known in group.members.values_mut() {
-        let streak = known.merge();
-        if streak < policy.consecutive_failures || known.ejection.is_out() || out >= max_out {
+        let is_failing = known.is_failing(&policy, now);
+        if !is_failing || known.ejection.is_out() || out >= max_out {
             continue;
         }
         let length = known.ejection.eject(&policy, now);
         known.streak.reset();
-        known.endpoint.ejections.fetch_add(1, Ordering::Relaxed);
+        known.window.reset();
+        known.endpoint.verdicts.ejections.add(1);
         out += 1;
-        let endpoint = &known.endpoint.id;
-        tracing::warn!(upstream = %name, %endpoint, failures = streak, seconds = length.as_secs(), "Endpoint ejected.");
+        tracing::warn!(upstream = %name, endpoint = %known.endpoint.id, seconds = length.as_secs_f64(), "Endpoint ejected.");
     }
 }
 
 impl Known {
-    fn merge(&mut self) -> u32 {
-        let seen = |live: &crate::snapshot::endpoint::Live| Seen {
-            ok: live.ok.get(),
-            failed: live.failed.get(),
-            streak: live.streak(),
-        };
-        let now: Vec<Seen> = self.endpoint.live.iter().map(seen).collect();
-        self.streak.merge(&now)
+    /// Merges what workers counted, and says whether that is reason to eject.
+    fn is_failing(&mut self, policy: &outlier::Settings, now: Instant) -> bool {
+        let seen = |live: &Live| Seen { ok: live.ok.get(), failed: live.failed.get(), streak: live.streak() };
+        let seen: Vec<Seen> = self.endpoint.live.iter().map(seen).collect();
+        let has_streak = self.streak.merge(&seen) >= policy.consecutive_failures;
+        let Some(limit) = policy.failure_share else { return has_streak };
+        let sum = |part: fn(&Seen) -> u64| seen.iter().map(part).sum();
+        let share = self.window.observe(sum(|seen| seen.ok), sum(|seen| seen.failed), policy.window, now);
+        has_streak || share.is_some_and(|share| share.0 >= limit.0)
     }
+}
+
+/// Computes a group's mask anew and says whether it changed.
+fn renew_mask(group: &mut Group) -> bool {
+    let mask = mask_of(group);
+    let has_changed = mask != group.mask;
+    if has_changed {
+        report_panic(group, &mask);
+        group.mask = mask;
+    }
+    has_changed
 }
 
 /// Who is left out now, and whether so many are that it is ignored.
 pub fn mask_of(group: &Group) -> Mask {
-    let closed: Vec<bool> = group.members.values().map(|known| known.ejection.is_out()).collect();
-    let weights = group.ring.members();
-    let eligible = |slot: &usize| weights[*slot].weight > 0;
-    let open = (0..closed.len()).filter(eligible).filter(|slot| !closed[*slot]).count();
-    let is_panic = floor::is_panic(group.ring.live_members(), open, group.settings.panic_below);
     debug_assert!(group.members.keys().enumerate().all(|(index, id)| group.ring.id(Slot(index as u32)) == id));
-    Mask::new(closed, is_panic)
+    let slots: Vec<Availability> = group.members.values().map(Known::availability).collect();
+    // Those an operator sent away count neither as available nor as missing.
+    let weights = group.ring.members().iter().map(|member| member.weight);
+    let wanted =
+        |(availability, weight): &(&Availability, u32)| *weight > 0 && **availability != Availability::Draining;
+    let (mut eligible, mut open) = (0, 0);
+    for (availability, _) in slots.iter().zip(weights).filter(wanted) {
+        eligible += 1;
+        open += usize::from(*availability == Availability::Open);
+    }
+    let is_panic = floor::is_panic(eligible, open, group.settings.panic_below);
+    Mask::new(slots, is_panic)
 }
 
 fn report_panic(group: &Group, mask: &Mask) {

@@ -9,8 +9,7 @@ use crate::control::state::Desired;
 use crate::control::state::Group;
 use crate::control::state::Known;
 use crate::control::state::State;
-use crate::health::outlier::Ejection;
-use crate::health::streak::Merger;
+use crate::health::threshold::Threshold;
 use crate::ring;
 use crate::ring::Member;
 use crate::ring::Ring;
@@ -24,6 +23,7 @@ use crate::snapshot::Listener;
 use crate::snapshot::Snapshot;
 use crate::snapshot::UpstreamIndex;
 use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::endpoint::LastCheck;
 use crate::snapshot::settings;
 use crate::snapshot::upstream::Mask;
 use crate::snapshot::upstream::RingChange;
@@ -102,7 +102,12 @@ fn build_group(
     let mut members = BTreeMap::new();
     for endpoint in &settings.endpoints {
         let old = before.and_then(|before| before.members.get(&endpoint.id));
-        members.insert(endpoint.id.clone(), known(old, endpoint, workers, last_uid));
+        let mut known = known(old, endpoint, workers, last_uid);
+        if settings.health_check.is_none() {
+            // Nobody asks any more: what was found last would stay for ever.
+            known.threshold = Threshold::default();
+        }
+        members.insert(endpoint.id.clone(), known);
     }
     let mut group = Group {
         settings: Arc::new(settings.clone()),
@@ -129,9 +134,10 @@ fn known(old: Option<&Known>, endpoint: &settings::Endpoint, workers: usize, las
         address: endpoint.address.clone(),
         live: PerWorker::new(workers),
         stats: old.map_or_else(|| Arc::new(PerWorker::new(workers)), |old| old.endpoint.stats.clone()),
-        ejections: old.map_or_else(Default::default, |old| old.endpoint.ejections.clone()),
+        verdicts: old.map_or_else(Default::default, |old| old.endpoint.verdicts.clone()),
+        last_check: LastCheck::default(),
     };
-    Known { endpoint: Arc::new(fresh), ejection: Ejection::default(), streak: Merger::default() }
+    Known::new(Arc::new(fresh))
 }
 
 fn build_ring(

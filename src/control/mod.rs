@@ -1,16 +1,19 @@
 //! One task owns everything that changes: it waits for an event, applies it, builds, publishes. The rules are `apply`'s.
 pub mod apply;
 pub mod build;
+pub mod checks;
 pub mod state;
 
 use crate::base::clock;
 use crate::base::ids::UpstreamName;
+use crate::probe::Answer;
 use crate::ring::fingerprint::Fingerprint;
 use crate::snapshot::Snapshot;
 use crate::snapshot::handle::SnapshotHandle;
 use crate::worker::Remote;
 use apply::Effects;
 use build::BuildError;
+use checks::Checks;
 use state::Desired;
 use state::State;
 use std::sync::Arc;
@@ -76,6 +79,7 @@ pub struct Control {
     events: mpsc::Receiver<Event>,
     handle: Arc<SnapshotHandle>,
     attention: Arc<Notify>,
+    checks: Checks,
 }
 
 impl Control {
@@ -88,7 +92,7 @@ impl Control {
         let first = build::build(&mut state, desired, clock::now())?.0;
         let (sender, events) = mpsc::channel(MAX_EVENTS);
         let handle = Arc::new(SnapshotHandle::new(Arc::new(first)));
-        let control = Self { state, events, handle, attention: Arc::new(Notify::new()) };
+        let control = Self { state, events, handle, attention: Arc::new(Notify::new()), checks: Checks::default() };
         Ok((control, ControlHandle { events: sender }))
     }
 
@@ -106,6 +110,7 @@ impl Control {
     pub async fn run(mut self, remote: Remote) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.checks.reconcile(&self.state);
         loop {
             tokio::select! {
                 event = self.events.recv() => match event {
@@ -117,6 +122,7 @@ impl Control {
                     }
                     None => return,
                 },
+                answers = self.checks.answers() => self.hear(answers),
                 () = self.attention.notified() => {
                     self.tick(&remote).await;
                     // Many failures ask at once: one merge sees them all.
@@ -130,20 +136,31 @@ impl Control {
     fn replace(&mut self, desired: Desired) -> Result<Published, ControlError> {
         let (snapshot, published) = build::build(&mut self.state, desired, clock::now())?;
         self.publish(snapshot);
+        self.checks.reconcile(&self.state);
         Ok(published)
+    }
+
+    fn hear(&mut self, answers: Vec<Answer>) {
+        if apply::checked(&mut self.state, answers) {
+            self.publish_masks();
+        }
     }
 
     async fn tick(&mut self, remote: &Remote) {
         let Effects { masks_changed, expired } = apply::tick(&mut self.state, clock::now());
         if masks_changed {
-            let snapshot = build::rebuild_masks(&mut self.state, &self.handle.load());
-            self.publish(snapshot);
+            self.publish_masks();
         }
         for uid in expired {
             for worker in 0..remote.count() {
                 remote.run_on(worker, Box::new(move |worker| worker.wheel.expire_tagged(uid))).await;
             }
         }
+    }
+
+    fn publish_masks(&mut self) {
+        let snapshot = build::rebuild_masks(&mut self.state, &self.handle.load());
+        self.publish(snapshot);
     }
 
     fn publish(&self, snapshot: Snapshot) {

@@ -3,8 +3,11 @@ use crate::base::ids::EndpointId;
 use crate::base::ids::ListenerName;
 use crate::base::ids::RouteName;
 use crate::base::ids::UpstreamName;
+use crate::health::Availability;
 use crate::health::outlier::Ejection;
+use crate::health::share::Window;
 use crate::health::streak::Merger;
+use crate::health::threshold::Threshold;
 use crate::retry::budget::RetryBudget;
 use crate::ring::Ring;
 use crate::route::Route;
@@ -93,6 +96,28 @@ pub struct Known {
     pub ejection: Ejection,
     /// Its failures in a row.
     pub streak: Merger,
+    /// Its failures as a share.
+    pub window: Window,
+    /// What its health checks say.
+    pub threshold: Threshold,
+}
+
+impl Known {
+    /// An endpoint nothing is known of.
+    pub fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self {
+            endpoint,
+            ejection: Ejection::default(),
+            streak: Merger::default(),
+            window: Window::default(),
+            threshold: Threshold::default(),
+        }
+    }
+
+    /// Whether it may get requests.
+    pub fn availability(&self) -> Availability {
+        Availability::of(self.threshold.is_down(), self.ejection.is_out(), false)
+    }
 }
 
 impl State {

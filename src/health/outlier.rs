@@ -8,6 +8,10 @@ use std::time::Instant;
 pub struct Settings {
     /// Failures in a row that eject, at least 1 (default 5).
     pub consecutive_failures: u32,
+    /// Share of an endpoint's exchanges within `window` that ejects once reached; `None`: shares eject nobody (default).
+    pub failure_share: Option<Ratio>,
+    /// What `failure_share` looks back on (default 10 s).
+    pub window: Duration,
     /// Length of the first ejection; doubles with each flap, decays, at most five minutes (default 10 s).
     pub eject_for: Duration,
     /// Largest share of an upstream's endpoints out at one time, rounded down, at least one when there are two or more;
@@ -17,7 +21,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { consecutive_failures: 5, eject_for: Duration::from_secs(10), max_ejected: Ratio(0.3) }
+        Self {
+            consecutive_failures: 5,
+            failure_share: None,
+            window: Duration::from_secs(10),
+            eject_for: Duration::from_secs(10),
+            max_ejected: Ratio(0.3),
+        }
     }
 }
 

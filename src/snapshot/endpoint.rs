@@ -6,7 +6,10 @@ use crate::telemetry::cells::Counter;
 use crate::telemetry::cells::Gauge;
 use crate::telemetry::cells::PerWorker;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 /// One server of an upstream at one address. A new address under an old id is a new `Endpoint` with the old counters:
 /// its connections, streaks and health start afresh.
@@ -22,8 +25,35 @@ pub struct Endpoint {
     pub live: PerWorker<Live>,
     /// What it did, under this address and those before.
     pub stats: Arc<stats::Endpoint>,
-    /// How often it was ejected; written by `control` alone.
-    pub ejections: Arc<AtomicU64>,
+    /// What was found of it, under this address and those before; written by `control` alone.
+    pub verdicts: Arc<stats::Verdicts>,
+    /// What its last health check found; written by `control` alone, never looked at by a request.
+    pub last_check: LastCheck,
+}
+
+/// What a health check found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// When it ended.
+    pub at: Instant,
+    /// Nothing, or what was wrong.
+    pub problem: Option<String>,
+}
+
+/// The last of an endpoint's health checks.
+#[derive(Debug, Default)]
+pub struct LastCheck(Mutex<Option<Found>>);
+
+impl LastCheck {
+    /// What it found; `None` before the first.
+    pub fn get(&self) -> Option<Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces it.
+    pub fn set(&self, found: Found) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    }
 }
 
 /// One worker's own sight of an endpoint.

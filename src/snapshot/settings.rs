@@ -2,6 +2,7 @@
 use crate::base::address::Address;
 use crate::base::ids::{EndpointId, UpstreamName};
 use crate::base::units::Ratio;
+use crate::health::check::HealthCheck;
 use crate::health::outlier;
 use crate::ring;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct Upstream {
     pub panic_below: Ratio,
     /// Passive ejection.
     pub outlier: outlier::Settings,
+    /// Active checks; `None`: there are none.
+    pub health_check: Option<HealthCheck>,
 }
 
 /// One server of an upstream, as written.
@@ -59,6 +62,7 @@ impl Upstream {
             max_idle: 64,
             panic_below: Ratio(0.2),
             outlier: outlier::Settings::default(),
+            health_check: None,
         }
     }
 }

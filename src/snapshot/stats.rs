@@ -4,6 +4,7 @@ use crate::telemetry::cells::Gauge;
 use crate::telemetry::cells::HistogramCells;
 use crate::telemetry::cells::PerWorker;
 use crate::telemetry::cells::StatusCells;
+use crate::telemetry::labels::CheckResult;
 use crate::telemetry::labels::ErrorReason;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RefusedReason;
@@ -63,4 +64,13 @@ pub struct EndpointCell {
     pub classes: [Counter; StatusClass::ALL.len()],
     /// Failures by [`ErrorReason`].
     pub errors: [Counter; ErrorReason::ALL.len()],
+}
+
+/// What `control` found of one endpoint; it alone writes.
+#[derive(Debug, Default)]
+pub struct Verdicts {
+    /// Times it was ejected.
+    pub ejections: Counter,
+    /// Health checks by [`CheckResult`].
+    pub checks: [Counter; CheckResult::ALL.len()],
 }

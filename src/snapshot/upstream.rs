@@ -1,5 +1,6 @@
 //! An upstream: its ring, its endpoints, who of them may get requests now. How it was discovered is not known here.
 use crate::base::ids::UpstreamName;
+use crate::health::Availability;
 use crate::retry::budget::RetryBudget;
 use crate::ring::Ring;
 use crate::ring::Slot;
@@ -22,7 +23,7 @@ pub struct Upstream {
     pub change: Arc<RingChange>,
     /// The endpoints, in the ring's slot order.
     pub endpoints: Vec<Arc<Endpoint>>,
-    /// For each slot, until when it is left out; a mask over the ring, never part of it.
+    /// For each slot, whether it is left out; over the ring, never part of it.
     pub mask: Mask,
     /// Retries granted, over all workers.
     pub budget: Arc<RetryBudget>,
@@ -41,28 +42,29 @@ pub struct RingChange {
     pub shares: Vec<f64>,
 }
 
-/// Which endpoints are left out now, and whether that is ignored.
+/// Which endpoints are left out now, why, and whether verdicts are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mask {
-    closed: Vec<bool>,
+    slots: Vec<Availability>,
     panic: bool,
 }
 
 impl Mask {
-    /// A mask that leaves out the slots whose `closed` is true, unless `panic`: too few are left, so verdicts are ignored.
-    pub fn new(closed: Vec<bool>, panic: bool) -> Self {
-        Self { closed, panic }
+    /// A mask by slot; with `panic` verdicts are ignored, since too few are left. Slots that are not named are open.
+    pub fn new(slots: Vec<Availability>, panic: bool) -> Self {
+        Self { slots, panic }
     }
 
     /// Whether this slot may get requests.
     #[inline]
     pub fn is_open(&self, slot: Slot) -> bool {
-        self.panic || !self.closed.get(slot.0 as usize).copied().unwrap_or(false)
+        self.availability(slot).is_open(self.panic)
     }
 
-    /// Whether a verdict leaves this slot out, panic or not.
-    pub fn is_closed(&self, slot: Slot) -> bool {
-        self.closed.get(slot.0 as usize).copied().unwrap_or(false)
+    /// What is known of this slot, panic or not.
+    #[inline]
+    pub fn availability(&self, slot: Slot) -> Availability {
+        self.slots.get(slot.0 as usize).copied().unwrap_or_default()
     }
 
     /// Whether verdicts are ignored.
@@ -76,5 +78,15 @@ impl Upstream {
     #[inline]
     pub fn endpoint(&self, slot: Slot) -> &Arc<Endpoint> {
         &self.endpoints[slot.0 as usize]
+    }
+
+    /// Whether some endpoint of weight above 0 is available, verdicts counted even in a panic.
+    pub fn has_available(&self) -> bool {
+        let weights = self.ring.members().iter().map(|member| member.weight).enumerate();
+        weights.filter(|(_, weight)| *weight > 0).any(|(slot, _)| self.is_available(Slot(slot as u32)))
+    }
+
+    fn is_available(&self, slot: Slot) -> bool {
+        self.mask.availability(slot) == Availability::Open
     }
 }

@@ -102,3 +102,13 @@ labels! {
         ServerError = "5xx",
     }
 }
+
+labels! {
+    /// What a health check found.
+    CheckResult {
+        /// The answer was as wanted.
+        Success = "success",
+        /// It was not, or none came in time.
+        Failure = "failure",
+    }
+}

@@ -49,3 +49,24 @@ fn not_more_than_a_share_is_left_out() {
     });
     assert_eq!(client.get("/x").unwrap().status, 503, "the last one is asked whatever it says");
 }
+
+#[test]
+fn a_share_of_failures_ejects_although_none_follow_each_other() {
+    let (origins, upstream) = fleet(&["a", "b"]);
+    let outlier = "[upstream.u.outlier]\nfailure_share = \"50%\"\nconsecutive_failures = 1000\n";
+    let ringway = Ringway::start(&format!("{BY_PATH}{upstream}{outlier}"));
+    let mut client = ringway.client();
+    let owner = client.get("/k").unwrap().header("x-origin").unwrap().to_string();
+    let failing = origins.iter().find(|origin| origin.id == owner).unwrap();
+    for number in 0..16 {
+        let status = if number % 4 == 0 { 200 } else { 503 };
+        failing.script(Script { status, ..Script::default() });
+        client.get("/k").unwrap();
+    }
+    // So far fewer than twenty exchanges: no share is worth a verdict.
+    assert_eq!(ringway.metrics().sum("ringway_ejections_total"), 0.0);
+    for _ in 0..8 {
+        client.get("/k").unwrap();
+    }
+    wait_for("the ejection", || (up(&ringway, &owner) == 0.0).then_some(()));
+}

@@ -6,6 +6,7 @@ mod harness;
 
 mod addresses;
 mod admin;
+mod checks;
 mod cli;
 mod framing;
 mod harness_works;

@@ -5,6 +5,7 @@ pub mod http;
 pub mod nginx;
 pub mod origin;
 pub mod program;
+pub mod python;
 
 use ringway::base::clock;
 use std::net::{SocketAddr, TcpListener};

@@ -1,0 +1,66 @@
+//! Which endpoints are asked: one probe each, stopped when its endpoint goes, started anew when its question changes.
+use crate::control::state::Group;
+use crate::control::state::Known;
+use crate::control::state::State;
+use crate::health::check::HealthCheck;
+use crate::probe::Answer;
+use crate::probe::Prober;
+use crate::probe::Probing;
+use crate::probe::Target;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Answers that are taken in at one time.
+const MAX_TAKEN: usize = 256;
+
+/// All probes that run, by their endpoint's uid.
+#[derive(Debug)]
+pub struct Checks {
+    prober: Prober,
+    answers: mpsc::Receiver<Answer>,
+    running: HashMap<u64, (Arc<HealthCheck>, Probing)>,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        let (prober, answers) = Prober::new();
+        Self { prober, answers, running: HashMap::new() }
+    }
+}
+
+impl Checks {
+    /// Waits for answers. Cancelling it loses none.
+    pub async fn answers(&mut self) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        // It never ends: the prober holds a sender.
+        self.answers.recv_many(&mut answers, MAX_TAKEN).await;
+        answers
+    }
+
+    /// Has those asked, and only those, whom the state wants asked.
+    pub fn reconcile(&mut self, state: &State) {
+        let mut before = std::mem::take(&mut self.running);
+        for group in state.groups.values() {
+            let Some(check) = group.settings.health_check.clone().map(Arc::new) else { continue };
+            for known in group.members.values() {
+                let uid = known.endpoint.uid;
+                let running = match before.remove(&uid) {
+                    Some(running) if running.0 == check => running,
+                    _ => (check.clone(), self.start(group, known, check.clone())),
+                };
+                self.running.insert(uid, running);
+            }
+        }
+    }
+
+    fn start(&self, group: &Group, known: &Known, check: Arc<HealthCheck>) -> Probing {
+        let target = Target {
+            uid: known.endpoint.uid,
+            upstream: group.settings.name.clone(),
+            endpoint: known.endpoint.id.clone(),
+            address: known.endpoint.address.clone(),
+        };
+        self.prober.start(target, check, !known.threshold.is_checked())
+    }
+}

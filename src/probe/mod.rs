@@ -1,0 +1,203 @@
+//! Active health checks: asks, again and again. What the answers mean is decided elsewhere.
+//!
+//! The first check of an endpoint goes out at once, the second within one interval, at random: then checks of endpoints that
+//! came together are spread. No more than [`MAX_AT_ONCE`] are under way at one time; others wait for their turn.
+pub mod grpc;
+pub mod http;
+pub mod tcp;
+
+use crate::base::address::Address;
+use crate::base::clock;
+use crate::base::hash::mix64;
+use crate::base::ids::EndpointId;
+use crate::base::ids::UpstreamName;
+use crate::health::check::HealthCheck;
+use crate::health::check::Question;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Checks under way at one time, over all upstreams.
+pub const MAX_AT_ONCE: usize = 256;
+/// Answers that may wait; a check that has one more waits with it.
+const MAX_ANSWERS: usize = 1024;
+/// How much of a body is looked at.
+const MAX_BODY: usize = 64 << 10;
+/// By how much an interval differs from its setting: a tenth more or less.
+const JITTER: f64 = 0.1;
+
+/// Who is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The endpoint's uid: one id may have had several addresses.
+    pub uid: u64,
+    /// Its upstream.
+    pub upstream: UpstreamName,
+    /// Its id.
+    pub endpoint: EndpointId,
+    /// Where it listens.
+    pub address: Address,
+}
+
+/// What came of one check.
+#[derive(Debug)]
+pub struct Answer {
+    /// Who was asked.
+    pub target: Target,
+    /// When it was over.
+    pub at: Instant,
+    /// What it found.
+    pub result: Result<(), ProbeError>,
+}
+
+/// Why a check failed.
+#[derive(Debug, Error)]
+pub enum ProbeError {
+    /// Nobody accepted the connection.
+    #[error("connect to {0}: {1}")]
+    Connect(Address, #[source] io::Error),
+    /// Nothing came of it in time.
+    #[error("get an answer within {0:?}")]
+    Timeout(Duration),
+    /// The request cannot be made of its settings.
+    #[error("make the request: {0}")]
+    Request(#[source] ::http::Error),
+    /// The exchange over HTTP/1.1 failed.
+    #[error("get a response: {0}")]
+    Http(#[source] hyper::Error),
+    /// The exchange over HTTP/2 failed.
+    #[error("get a response: {0}")]
+    H2(#[source] h2::Error),
+    /// Another status was expected.
+    #[error("get an expected status: it was {0}")]
+    Status(u16),
+    /// The body did not hold the expected text.
+    #[error("find the expected text in the body")]
+    Body,
+    /// The gRPC call failed.
+    #[error("get gRPC status 0: it was {0}")]
+    GrpcStatus(String),
+    /// The service says it is not serving.
+    #[error("find the service serving: it said {0}")]
+    NotServing(&'static str),
+    /// The answer is no `HealthCheckResponse`.
+    #[error("understand the gRPC answer")]
+    GrpcAnswer,
+}
+
+/// Starts checks and hands their answers over.
+#[derive(Debug)]
+pub struct Prober {
+    slots: Arc<Semaphore>,
+    answers: mpsc::Sender<Answer>,
+}
+
+/// Checks of one endpoint, which end when this is dropped.
+#[derive(Debug)]
+pub struct Probing(JoinHandle<()>);
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Prober {
+    /// A prober, and where its answers arrive.
+    pub fn new() -> (Self, mpsc::Receiver<Answer>) {
+        let (answers, receiver) = mpsc::channel(MAX_ANSWERS);
+        (Self { slots: Arc::new(Semaphore::new(MAX_AT_ONCE)), answers }, receiver)
+    }
+
+    /// Begins to check one endpoint: at once if it was never checked, else within an interval.
+    pub fn start(&self, target: Target, check: Arc<HealthCheck>, is_first: bool) -> Probing {
+        let (slots, answers) = (self.slots.clone(), self.answers.clone());
+        Probing(tokio::spawn(async move {
+            let mut dice = Dice(target.uid ^ clock::since_epoch().as_nanos() as u64);
+            if !is_first {
+                tokio::time::sleep(dice.within(check.interval)).await;
+            }
+            let mut pause = dice.within(check.interval);
+            loop {
+                let Ok(slot) = slots.acquire().await else { return };
+                let started = clock::now();
+                let result = ask(&target.address, &check).await;
+                drop(slot);
+                let answer = Answer { target: target.clone(), at: clock::now(), result };
+                if answers.send(answer).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(pause.saturating_sub(started.elapsed())).await;
+                pause = dice.around(check.interval);
+            }
+        }))
+    }
+}
+
+/// Asks once.
+async fn ask(address: &Address, check: &HealthCheck) -> Result<(), ProbeError> {
+    let address = match (address, check.port) {
+        (Address::Ip(address), Some(port)) => SocketAddr::new(address.ip(), port).into(),
+        _ => address.clone(),
+    };
+    let answer = async {
+        match &check.question {
+            Question::Tcp => tcp::connect(&address).await.map(drop),
+            Question::Http(question) => http::ask(&address, question).await,
+            Question::Grpc(question) => grpc::ask(&address, question).await,
+        }
+    };
+    tokio::time::timeout(check.timeout, answer).await.unwrap_or(Err(ProbeError::Timeout(check.timeout)))
+}
+
+/// What a host is called unless there is a setting for it.
+fn host_of(address: &Address) -> String {
+    match address {
+        Address::Ip(address) => address.to_string(),
+        Address::Unix(_) => "localhost".into(),
+    }
+}
+
+/// Randomness enough to keep checks apart.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        (mix64(self.0) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn within(&mut self, interval: Duration) -> Duration {
+        interval.mul_f64(self.roll())
+    }
+
+    fn around(&mut self, interval: Duration) -> Duration {
+        interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * self.roll())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_are_spread_over_an_interval_and_then_a_tenth_around_it() {
+        let mut dice = Dice(7);
+        let second = Duration::from_secs(1);
+        let first: Vec<Duration> = (0..1000).map(|_| dice.within(second)).collect();
+        for tenth in 0..10 {
+            let (from, to) = (second / 10 * tenth, second / 10 * (tenth + 1));
+            assert!(first.iter().any(|pause| (from..to).contains(pause)), "none in {from:?}..{to:?}");
+        }
+        for _ in 0..1000 {
+            let pause = dice.around(second);
+            assert!((Duration::from_millis(900)..=Duration::from_millis(1100)).contains(&pause), "{pause:?}");
+        }
+    }
+}

@@ -96,7 +96,7 @@ pub async fn run(
     panics::install();
     let mut signals = Signals::new()?;
     let count = config.server.workers.unwrap_or_else(cores);
-    let (control, control_handle) = Control::new(config.desired(), count)?;
+    let (control, control_handle) = Control::new(config.desired(), count).await?;
     let snapshots = control.snapshots();
     let access_log = open_access_log(&config)?;
     let admin_listener = bind_admin(config.admin.address).await?;

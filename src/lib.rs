@@ -41,6 +41,7 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod discovery;
 pub mod head;
 pub mod health;
 pub mod http1;

@@ -1,5 +1,6 @@
 //! `/metrics`: cells of all workers summed, family by family.
 use super::ports::Process;
+use crate::base::address::Location;
 use crate::health::Availability;
 use crate::ring::fingerprint;
 use crate::snapshot::Snapshot;
@@ -150,6 +151,14 @@ fn endpoints(exposition: &mut Exposition, snapshot: &Snapshot) {
         for (_, name, _, endpoint) in all().filter(|(upstream, ..)| upstream.settings.health_check.is_some()) {
             for result in CheckResult::ALL {
                 let count = endpoint.verdicts.checks[*result as usize].get();
+                series.value(&[&name, endpoint.id.as_str(), result.as_str()], count as f64);
+            }
+        }
+    });
+    exposition.family(&metrics::LOOK_UPS, |series| {
+        for (_, name, _, endpoint) in all().filter(|(.., endpoint)| matches!(endpoint.address, Location::Named(_))) {
+            for result in CheckResult::ALL {
+                let count = endpoint.verdicts.look_ups[*result as usize].get();
                 series.value(&[&name, endpoint.id.as_str(), result.as_str()], count as f64);
             }
         }

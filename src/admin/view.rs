@@ -71,13 +71,16 @@ pub struct Upstream {
 pub struct Endpoint {
     /// Its id.
     pub id: String,
-    /// Its address.
+    /// Its address, as written.
     pub address: String,
+    /// The addresses its name stands for now; the one written when it is no name.
+    pub addresses: Vec<String>,
     /// Its weight.
     pub weight: u32,
     /// Share of the key space it owns, 0 to 1.
     pub key_share: f64,
-    /// `up`, `ejected` (it failed in real traffic), `down` (its health checks fail) or `draining`.
+    /// `up`, `ejected` (it failed in real traffic), `down` (its health checks fail, or its name was never resolved) or
+    /// `draining`.
     pub state: String,
     /// What its last health check found; absent before the first, and without checks.
     pub last_check: Option<Check>,
@@ -147,6 +150,7 @@ fn upstream(group: &Group) -> Upstream {
         Endpoint {
             id: member.id.to_string(),
             address: endpoint.address.to_string(),
+            addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
             weight: member.weight,
             key_share: group.change.shares.get(slot).copied().unwrap_or(0.0),
             state: group.mask.availability(Slot(slot as u32)).as_str().to_string(),

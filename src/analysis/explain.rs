@@ -183,6 +183,7 @@ fn skipped_for(availability: Availability) -> &'static str {
         Availability::Open => "up",
         Availability::Ejected => "ejected: it failed in real traffic",
         Availability::Down => "down: its health checks fail",
+        Availability::Unresolved => "down: its name was never resolved",
         Availability::Draining => "draining: an operator sent it away",
     }
 }

@@ -54,6 +54,11 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
                 endpoint.ok,
                 endpoint.failed
             );
+            match endpoint.addresses.as_slice() {
+                [] => println!("    its name was never resolved"),
+                [only] if *only == endpoint.address => {}
+                several => println!("    leads to {}", several.join(" ")),
+            }
             if let Some(problem) = endpoint.last_check.as_ref().and_then(|check| check.problem.as_ref()) {
                 println!("    last health check: {problem}");
             }

@@ -42,7 +42,8 @@ fn by_file(args: &ExplainArgs, fields: &[(String, String)], path: &Path) -> anyh
             return Ok(WRONG);
         }
     };
-    let (snapshot, _) = build::build(&mut State::new(1), config.desired(), clock::now())?;
+    let desired = config.desired();
+    let (snapshot, _) = build::build(&mut State::offline(&desired), desired, clock::now())?;
     let (head, secure) = match explain::request(&args.url, &args.method, fields) {
         Ok(request) => request,
         Err(error) => {

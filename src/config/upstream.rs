@@ -5,6 +5,7 @@ use super::table::Place;
 use super::table::Reader;
 use super::table::Section;
 use crate::base::address::Address;
+use crate::base::address::Location;
 use crate::base::hash::PlacementHash;
 use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
@@ -25,6 +26,7 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstr
     upstream.body_timeout = section.duration(reader, "body_timeout").unwrap_or(defaults.body_timeout);
     upstream.idle_timeout = section.duration(reader, "idle_timeout").unwrap_or(defaults.idle_timeout);
     upstream.max_idle = section.integer(reader, "max_idle").map_or(defaults.max_idle, |max| max as usize);
+    upstream.resolve = section.duration(reader, "resolve").unwrap_or(defaults.resolve);
     upstream.panic_below = section.share(reader, "panic_below").unwrap_or(defaults.panic_below);
     let ring = section.table(reader, "ring", "upstream.*.ring");
     upstream.failover = ring.integer(reader, "failover").map(|failover| failover as usize);
@@ -34,7 +36,8 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstr
     if section.has("health_check") {
         let check = section.table(reader, "health_check", "upstream.*.health_check");
         upstream.health_check = health_check::read(reader, &check);
-        let has_socket = upstream.endpoints.iter().any(|endpoint| matches!(endpoint.address, Address::Unix(_)));
+        let has_socket =
+            upstream.endpoints.iter().any(|endpoint| matches!(endpoint.address, Location::At(Address::Unix(_))));
         if check.has("port") && has_socket {
             reader
                 .problem(&check.place("port"), "a unix socket has no ports: this upstream cannot be asked at another");
@@ -87,14 +90,12 @@ fn endpoint(reader: &mut Reader<'_>, table: &Section<'_>) -> Option<Endpoint> {
     Some(Endpoint { id: EndpointId::new(&id?.value), address: address?, weight: weight? as u32 })
 }
 
-fn address(reader: &mut Reader<'_>, text: &Found<String>) -> Option<Address> {
-    let message = match text.value.parse::<Address>() {
-        Ok(Address::Ip(address)) if address.port() == 0 => "port 0 is nowhere".to_string(),
-        Ok(address) => return Some(address),
-        Err(error) => format!("{error}; names are not looked up"),
-    };
-    reader.problem(&text.place, format!("\"{}\": {message}", text.value));
-    None
+fn address(reader: &mut Reader<'_>, text: &Found<String>) -> Option<Location> {
+    let parsed = text.value.parse::<Location>();
+    if let Err(error) = &parsed {
+        reader.problem(&text.place, format!("\"{}\" is not an address: {error}", text.value));
+    }
+    parsed.ok()
 }
 
 fn ring(reader: &mut Reader<'_>, section: &Section<'_>) -> ring::settings::Settings {

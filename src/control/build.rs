@@ -1,4 +1,7 @@
 //! State to snapshot, reusing rings, endpoints and counters that did not change. Nothing of the state changes on an error.
+use crate::base::address::Address;
+use crate::base::address::HostPort;
+use crate::base::address::Location;
 use crate::base::clock;
 use crate::base::ids::ListenerName;
 use crate::base::ids::UpstreamName;
@@ -30,6 +33,7 @@ use crate::snapshot::upstream::RingChange;
 use crate::snapshot::upstream::Upstream;
 use crate::telemetry::cells::PerWorker;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
@@ -54,11 +58,12 @@ pub enum BuildError {
 /// Builds what is desired. The state takes it over only when all of it could be built and verified.
 pub fn build(state: &mut State, desired: Desired, now: Instant) -> Result<(Snapshot, Published), BuildError> {
     let mut last_uid = state.last_uid;
+    let wanted = desired.names();
     let mut groups = BTreeMap::new();
     let mut rings = Vec::new();
     for settings in &desired.upstreams {
         let before = state.groups.get(&settings.name);
-        let group = build_group(before, settings, state.workers, &mut last_uid)?;
+        let group = build_group(before, settings, &state.names, state.workers, &mut last_uid)?;
         if before.is_none_or(|before| !Arc::ptr_eq(&before.ring, &group.ring)) {
             let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
             rings.push((settings.name.clone(), group.change.moved, fingerprint));
@@ -69,13 +74,57 @@ pub fn build(state: &mut State, desired: Desired, now: Instant) -> Result<(Snaps
     let world = World { groups: &groups, workers: state.workers, old: &state.counters };
     let mut snapshot = world.snapshot(&desired, &mut counters)?;
 
-    let removed = removed(&state.groups, &groups).into_iter().map(|uid| (uid, now + desired.drain_timeout));
-    state.removed.extend(removed);
+    state.drain_timeout = desired.drain_timeout;
+    remove(state, &groups, now);
+    state.names.retain(|name, _| wanted.contains_key(name));
     (state.groups, state.counters, state.last_uid) = (groups, counters, last_uid);
     state.generation += 1;
     state.serial += 1;
     (snapshot.generation, snapshot.serial) = (state.generation, state.serial);
     Ok((snapshot, Published { generation: state.generation, rings }))
+}
+
+/// The same world after a name was looked up; `None` when that changes nothing: the same addresses in any order, or nobody's
+/// name.
+pub fn readdress(
+    state: &mut State,
+    last: &Snapshot,
+    name: &HostPort,
+    found: Vec<Address>,
+    now: Instant,
+) -> Option<Snapshot> {
+    if state.names.get(name).is_some_and(|known| is_same_set(known, &found)) {
+        return None;
+    }
+    state.names.insert(name.clone(), found.into());
+    let last_uid = state.last_uid;
+    let mut groups = state.groups.clone();
+    for group in groups.values_mut() {
+        let is_named = |endpoint: &&settings::Endpoint| matches!(&endpoint.address, Location::Named(it) if it == name);
+        for endpoint in group.settings.clone().endpoints.iter().filter(is_named) {
+            let known =
+                known(group.members.get(&endpoint.id), endpoint, &state.names, state.workers, &mut state.last_uid);
+            group.members.insert(endpoint.id.clone(), known);
+        }
+        group.mask = apply::mask_of(group);
+    }
+    if state.last_uid == last_uid {
+        return None;
+    }
+    remove(state, &groups, now);
+    state.groups = groups;
+    state.generation += 1;
+    Some(Snapshot { generation: state.generation, ..rebuild_masks(state, last) })
+}
+
+/// Notes which endpoints are in use no more, so that what still hangs on them ends in time.
+fn remove(state: &mut State, after: &BTreeMap<UpstreamName, Group>, now: Instant) {
+    let until = now + state.drain_timeout;
+    state.removed.extend(removed(&state.groups, after).into_iter().map(|uid| (uid, until)));
+}
+
+fn is_same_set(one: &[Address], other: &[Address]) -> bool {
+    one.len() == other.len() && one.iter().all(|address| other.contains(address))
 }
 
 /// The same world with the masks of now.
@@ -95,6 +144,7 @@ pub fn rebuild_masks(state: &mut State, last: &Snapshot) -> Snapshot {
 fn build_group(
     before: Option<&Group>,
     settings: &settings::Upstream,
+    names: &Addresses,
     workers: usize,
     last_uid: &mut u64,
 ) -> Result<Group, BuildError> {
@@ -102,7 +152,7 @@ fn build_group(
     let mut members = BTreeMap::new();
     for endpoint in &settings.endpoints {
         let old = before.and_then(|before| before.members.get(&endpoint.id));
-        let mut known = known(old, endpoint, workers, last_uid);
+        let mut known = known(old, endpoint, names, workers, last_uid);
         if settings.health_check.is_none() {
             // Nobody asks any more: what was found last would stay for ever.
             known.threshold = Threshold::default();
@@ -122,9 +172,25 @@ fn build_group(
     Ok(group)
 }
 
-/// An endpoint with all it was, unless its address is new: then its health and connections start afresh.
-fn known(old: Option<&Known>, endpoint: &settings::Endpoint, workers: usize, last_uid: &mut u64) -> Known {
-    if let Some(same) = old.filter(|old| old.endpoint.address == endpoint.address) {
+/// Where names lead.
+type Addresses = HashMap<HostPort, Arc<[Address]>>;
+
+/// An endpoint with all it was, unless its addresses are new: then its health and connections start afresh. The order that a
+/// resolver names them in means nothing.
+fn known(
+    old: Option<&Known>,
+    endpoint: &settings::Endpoint,
+    names: &Addresses,
+    workers: usize,
+    last_uid: &mut u64,
+) -> Known {
+    let addresses = match &endpoint.address {
+        Location::At(address) => Arc::from([address.clone()]),
+        Location::Named(name) => names.get(name).cloned().unwrap_or_default(),
+    };
+    let is_same =
+        |old: &&Known| old.endpoint.address == endpoint.address && is_same_set(&old.endpoint.addresses, &addresses);
+    if let Some(same) = old.filter(is_same) {
         return same.clone();
     }
     *last_uid += 1;
@@ -132,6 +198,7 @@ fn known(old: Option<&Known>, endpoint: &settings::Endpoint, workers: usize, las
         uid: *last_uid,
         id: endpoint.id.clone(),
         address: endpoint.address.clone(),
+        addresses,
         live: PerWorker::new(workers),
         stats: old.map_or_else(|| Arc::new(PerWorker::new(workers)), |old| old.endpoint.stats.clone()),
         verdicts: old.map_or_else(Default::default, |old| old.endpoint.verdicts.clone()),

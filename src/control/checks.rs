@@ -43,7 +43,7 @@ impl Checks {
         let mut before = std::mem::take(&mut self.running);
         for group in state.groups.values() {
             let Some(check) = group.settings.health_check.clone().map(Arc::new) else { continue };
-            for known in group.members.values() {
+            for known in group.members.values().filter(|known| !known.endpoint.addresses.is_empty()) {
                 let uid = known.endpoint.uid;
                 let running = match before.remove(&uid) {
                     Some(running) if running.0 == check => running,
@@ -59,7 +59,8 @@ impl Checks {
             uid: known.endpoint.uid,
             upstream: group.settings.name.clone(),
             endpoint: known.endpoint.id.clone(),
-            address: known.endpoint.address.clone(),
+            host: known.endpoint.address.authority(check.port),
+            addresses: known.endpoint.addresses.clone(),
         };
         self.prober.start(target, check, !known.threshold.is_checked())
     }

@@ -2,10 +2,13 @@
 pub mod apply;
 pub mod build;
 pub mod checks;
+pub mod naming;
 pub mod state;
 
+use crate::base::address::HostPort;
 use crate::base::clock;
 use crate::base::ids::UpstreamName;
+use crate::discovery::names::Names;
 use crate::probe::Answer;
 use crate::ring::fingerprint::Fingerprint;
 use crate::snapshot::Snapshot;
@@ -16,6 +19,7 @@ use build::BuildError;
 use checks::Checks;
 use state::Desired;
 use state::State;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -80,19 +84,33 @@ pub struct Control {
     handle: Arc<SnapshotHandle>,
     attention: Arc<Notify>,
     checks: Checks,
+    names: Names,
+    /// What the settings in force name, and how often it is looked up.
+    wanted: HashMap<HostPort, Duration>,
 }
 
 impl Control {
-    /// Builds the first snapshot; nothing runs yet.
+    /// Builds the first snapshot, with what can be looked up in a short time; nothing runs yet.
     ///
     /// # Errors
     /// When the settings cannot be built.
-    pub fn new(desired: Desired, workers: usize) -> Result<(Self, ControlHandle), BuildError> {
+    pub async fn new(desired: Desired, workers: usize) -> Result<(Self, ControlHandle), BuildError> {
         let mut state = State::new(workers);
+        let mut names = Names::default();
+        let wanted = desired.names();
+        naming::begin(&mut names, &mut state, &desired).await;
         let first = build::build(&mut state, desired, clock::now())?.0;
         let (sender, events) = mpsc::channel(MAX_EVENTS);
         let handle = Arc::new(SnapshotHandle::new(Arc::new(first)));
-        let control = Self { state, events, handle, attention: Arc::new(Notify::new()), checks: Checks::default() };
+        let control = Self {
+            state,
+            events,
+            handle,
+            attention: Arc::new(Notify::new()),
+            checks: Checks::default(),
+            names,
+            wanted,
+        };
         Ok((control, ControlHandle { events: sender }))
     }
 
@@ -115,13 +133,14 @@ impl Control {
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some(Event::Replace(desired, answer)) => {
-                        let result = self.replace(*desired);
+                        let result = self.replace(*desired).await;
                         if answer.send(result).is_err() {
                             tracing::debug!("Nobody waited for a change any more.");
                         }
                     }
                     None => return,
                 },
+                answer = self.names.next() => self.learn(answer),
                 answers = self.checks.answers() => self.hear(answers),
                 () = self.attention.notified() => {
                     self.tick(&remote).await;
@@ -133,8 +152,15 @@ impl Control {
         }
     }
 
-    fn replace(&mut self, desired: Desired) -> Result<Published, ControlError> {
-        let (snapshot, published) = build::build(&mut self.state, desired, clock::now())?;
+    async fn replace(&mut self, desired: Desired) -> Result<Published, ControlError> {
+        self.look_ahead(&desired).await;
+        let wanted = desired.names();
+        let built = build::build(&mut self.state, desired, clock::now());
+        if built.is_ok() {
+            self.wanted = wanted;
+        }
+        self.names.want(&self.wanted);
+        let (snapshot, published) = built?;
         self.publish(snapshot);
         self.checks.reconcile(&self.state);
         Ok(published)

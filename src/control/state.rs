@@ -1,4 +1,7 @@
 //! What is wanted (settings) and what is seen (health, counters that outlive snapshots).
+use crate::base::address::Address;
+use crate::base::address::HostPort;
+use crate::base::address::Location;
 use crate::base::ids::EndpointId;
 use crate::base::ids::ListenerName;
 use crate::base::ids::RouteName;
@@ -18,6 +21,7 @@ use crate::snapshot::upstream::Mask;
 use crate::snapshot::upstream::RingChange;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -48,6 +52,10 @@ pub struct State {
     pub last_uid: u64,
     /// Upstreams, by name.
     pub groups: BTreeMap<UpstreamName, Group>,
+    /// Where names of endpoints led when they were last looked up with success.
+    pub names: HashMap<HostPort, Arc<[Address]>>,
+    /// How long a request may hang on an endpoint that was removed.
+    pub drain_timeout: Duration,
     /// Endpoints that were removed, by uid, and when what still hangs on them is closed.
     pub removed: Vec<(u64, Instant)>,
     /// Counters.
@@ -116,11 +124,37 @@ impl Known {
 
     /// Whether it may get requests.
     pub fn availability(&self) -> Availability {
-        Availability::of(self.threshold.is_down(), self.ejection.is_out(), false)
+        match Availability::of(self.threshold.is_down(), self.ejection.is_out(), false) {
+            Availability::Draining => Availability::Draining,
+            _ if self.endpoint.addresses.is_empty() => Availability::Unresolved,
+            availability => availability,
+        }
+    }
+}
+
+impl Desired {
+    /// The names to look up, and how often; the shorter time when two upstreams want the same name.
+    pub fn names(&self) -> HashMap<HostPort, Duration> {
+        let mut names = HashMap::new();
+        for upstream in &self.upstreams {
+            for endpoint in &upstream.endpoints {
+                let Location::Named(name) = &endpoint.address else { continue };
+                let every = names.entry(name.clone()).or_insert(upstream.resolve);
+                *every = upstream.resolve.min(*every);
+            }
+        }
+        names
     }
 }
 
 impl State {
+    /// A state in which nothing is looked up and every name counts as resolved: for questions about a file alone.
+    pub fn offline(desired: &Desired) -> Self {
+        let nowhere = |name: &HostPort| Arc::from([Address::Ip(SocketAddr::from(([0, 0, 0, 0], name.port)))]);
+        let names = desired.names().keys().map(|name| (name.clone(), nowhere(name))).collect();
+        Self { names, ..Self::new(1) }
+    }
+
     /// A state in which nothing is wanted yet.
     pub fn new(workers: usize) -> Self {
         Self {
@@ -129,6 +163,8 @@ impl State {
             serial: 0,
             last_uid: 0,
             groups: BTreeMap::new(),
+            names: HashMap::new(),
+            drain_timeout: Duration::ZERO,
             removed: Vec::new(),
             counters: Counters::default(),
         }

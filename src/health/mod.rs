@@ -17,12 +17,14 @@ pub enum Availability {
     Ejected,
     /// Its health checks fail.
     Down,
+    /// Its name was never resolved: there is nowhere to send a request, however few are left.
+    Unresolved,
     /// An operator sends it away: it finishes what it has and gets nothing new, however few are left.
     Draining,
 }
 
 impl Availability {
-    /// What follows from the verdict of checks, an ejection and an operator's wish.
+    /// What follows from the verdict of checks, an ejection and an operator's wish, for an endpoint that has an address.
     pub fn of(is_down: bool, is_ejected: bool, is_draining: bool) -> Self {
         match (is_draining, is_down, is_ejected) {
             (true, _, _) => Self::Draining,
@@ -35,7 +37,7 @@ impl Availability {
     /// Whether it may get requests; in a panic verdicts are ignored, an operator's wish is not.
     #[inline]
     pub fn is_open(self, is_panic: bool) -> bool {
-        self == Self::Open || (is_panic && self != Self::Draining)
+        self == Self::Open || (is_panic && !matches!(self, Self::Draining | Self::Unresolved))
     }
 
     /// The word for it: `up`, `ejected`, `down`, `draining`.
@@ -43,7 +45,7 @@ impl Availability {
         match self {
             Self::Open => "up",
             Self::Ejected => "ejected",
-            Self::Down => "down",
+            Self::Down | Self::Unresolved => "down",
             Self::Draining => "draining",
         }
     }
@@ -55,10 +57,14 @@ mod tests {
 
     #[test]
     fn a_panic_ignores_verdicts_but_not_an_operator() {
-        use Availability::{Down, Draining, Ejected, Open};
-        for (availability, in_peace, in_panic) in
-            [(Open, true, true), (Ejected, false, true), (Down, false, true), (Draining, false, false)]
-        {
+        use Availability::{Down, Draining, Ejected, Open, Unresolved};
+        for (availability, in_peace, in_panic) in [
+            (Open, true, true),
+            (Ejected, false, true),
+            (Down, false, true),
+            (Unresolved, false, false),
+            (Draining, false, false),
+        ] {
             assert_eq!((availability.is_open(false), availability.is_open(true)), (in_peace, in_panic));
         }
         assert_eq!(Availability::of(true, true, true), Draining);

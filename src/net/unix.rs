@@ -26,7 +26,9 @@ impl SocketFile {
     /// Removes the file. Repeating it changes nothing.
     pub fn remove(&self) {
         let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.made);
-        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+        // Several workers may do so at once: the first one did it.
+        let is_fault = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
+        if is_ours && let Some(error) = fs::remove_file(&self.path).err().filter(is_fault) {
             tracing::warn!(path = %self.path.display(), %error, "A unix socket's file could not be removed.");
         }
     }

@@ -1,13 +1,17 @@
-//! A new connection, within its limit of time. Endpoints have addresses; names are resolved elsewhere.
+//! A new connection, within its limit of time. Endpoints have addresses, tried in turn; names are resolved elsewhere.
 use crate::base::address::Address;
+use crate::base::address::Location;
+use crate::base::clock;
 use crate::net::stream::Socket;
 use crate::net::stream::Stream;
+use crate::snapshot::endpoint::Endpoint;
 use crate::worker::wheel::Deadline;
 use std::future::Future;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 use thiserror::Error;
 
 /// Why there is no connection.
@@ -21,6 +25,9 @@ pub enum ConnectError {
         /// Why not.
         source: io::Error,
     },
+    /// The endpoint's name was never resolved.
+    #[error("connect to {0}: its name was never resolved")]
+    Unresolved(Location),
     /// Nobody answered in time.
     #[error("connect to {address} in time")]
     Timeout {
@@ -29,8 +36,35 @@ pub enum ConnectError {
     },
 }
 
+/// Connects to `endpoint` within `allowed`: the address first that took the last connection of this worker, then the others
+/// in turn. Each gets its part of the time that is left. `deadline` is set here; the caller sets it anew for what follows.
+pub async fn connect(
+    endpoint: &Endpoint,
+    worker: usize,
+    deadline: &Deadline,
+    allowed: Duration,
+) -> Result<Stream, ConnectError> {
+    let addresses = &endpoint.addresses;
+    let live = endpoint.live.of(worker);
+    let (first, started) = (live.preferred(), clock::now());
+    let mut failed = ConnectError::Unresolved(endpoint.address.clone());
+    for turn in 0..addresses.len() {
+        let index = (first + turn) % addresses.len();
+        let left = allowed.saturating_sub(started.elapsed());
+        deadline.set(left / (addresses.len() - turn) as u32);
+        match connect_to(&addresses[index], deadline).await {
+            Ok(stream) => {
+                live.prefer(index);
+                return Ok(stream);
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
 /// Connects to `address` before `deadline`, which the caller has set.
-pub async fn connect(address: &Address, deadline: &Deadline) -> Result<Stream, ConnectError> {
+async fn connect_to(address: &Address, deadline: &Deadline) -> Result<Stream, ConnectError> {
     let mut connecting = pin!(Socket::connect(address));
     let connected = poll_fn(|cx| {
         if let Poll::Ready(result) = connecting.as_mut().poll(cx) {

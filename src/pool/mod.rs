@@ -66,8 +66,8 @@ impl Pool {
         deadline: &Deadline,
         allowed: Duration,
     ) -> Result<Connection, ConnectError> {
-        deadline.set(settings.connect_timeout.min(allowed));
-        let stream = connect::connect(&endpoint.address, deadline).await?;
+        let allowed = settings.connect_timeout.min(allowed);
+        let stream = connect::connect(endpoint, self.worker.index, deadline, allowed).await?;
         Ok(Connection::new(stream))
     }
 

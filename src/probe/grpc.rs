@@ -2,11 +2,9 @@
 //! `HealthCheckRequest { string service = 1; }` and `HealthCheckResponse { ServingStatus status = 1; }`.
 use super::MAX_BODY;
 use super::ProbeError;
-use super::host_of;
 use super::http::AGENT;
-use super::tcp;
-use crate::base::address::Address;
 use crate::health::check;
+use crate::net::stream::Stream;
 use ::http::HeaderMap;
 use ::http::Request;
 use ::http::header;
@@ -23,10 +21,9 @@ const SERVICE: u8 = 0x0a;
 /// `ServingStatus.SERVING`
 const SERVING: u64 = 1;
 
-/// Asks and judges.
-pub async fn ask(address: &Address, question: &check::Grpc) -> Result<(), ProbeError> {
-    let request = request(address, question).map_err(ProbeError::Request)?;
-    let stream = tcp::connect(address).await?;
+/// Asks over a fresh connection and judges; `host` is what the endpoint is called if the question does not say.
+pub async fn ask(stream: Stream, host: &str, question: &check::Grpc) -> Result<(), ProbeError> {
+    let request = request(host, question).map_err(ProbeError::Request)?;
     let (sender, connection) = h2::client::handshake(stream).await.map_err(ProbeError::H2)?;
     // Dropped with this function, whatever it returns, and the connection with it.
     let mut driver = JoinSet::new();
@@ -45,8 +42,8 @@ pub async fn ask(address: &Address, question: &check::Grpc) -> Result<(), ProbeE
     judge(serving_status(&answer).ok_or(ProbeError::GrpcAnswer)?)
 }
 
-fn request(address: &Address, question: &check::Grpc) -> Result<Request<()>, ::http::Error> {
-    let host = question.host.clone().unwrap_or_else(|| host_of(address));
+fn request(host: &str, question: &check::Grpc) -> Result<Request<()>, ::http::Error> {
+    let host = question.host.as_deref().unwrap_or(host);
     let mut request = Request::post(format!("http://{host}{PATH}"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")

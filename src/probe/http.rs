@@ -1,10 +1,8 @@
 //! One request over HTTP/1.1 on a connection of its own, and whether its response is healthy.
 use super::MAX_BODY;
 use super::ProbeError;
-use super::host_of;
-use super::tcp;
-use crate::base::address::Address;
 use crate::health::check;
+use crate::net::stream::Stream;
 use ::http::Request;
 use ::http::header;
 use http_body_util::BodyExt;
@@ -18,10 +16,9 @@ use tokio::task::JoinSet;
 /// What checks call themselves.
 pub const AGENT: &str = concat!("ringway-health-check/", env!("CARGO_PKG_VERSION"));
 
-/// Asks and judges.
-pub async fn ask(address: &Address, question: &check::Http) -> Result<(), ProbeError> {
-    let request = request(address, question).map_err(ProbeError::Request)?;
-    let stream = tcp::connect(address).await?;
+/// Asks over a fresh connection and judges; `host` is what the endpoint is called if the question does not say.
+pub async fn ask(stream: Stream, host: &str, question: &check::Http) -> Result<(), ProbeError> {
+    let request = request(host, question).map_err(ProbeError::Request)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ProbeError::Http)?;
     // Dropped with this function, whatever it returns, and the connection with it.
     let mut driver = JoinSet::new();
@@ -38,8 +35,8 @@ pub async fn ask(address: &Address, question: &check::Http) -> Result<(), ProbeE
     }
 }
 
-fn request(address: &Address, question: &check::Http) -> Result<Request<Empty<Bytes>>, ::http::Error> {
-    let host = question.host.clone().unwrap_or_else(|| host_of(address));
+fn request(host: &str, question: &check::Http) -> Result<Request<Empty<Bytes>>, ::http::Error> {
+    let host = question.host.as_deref().unwrap_or(host);
     let mut request =
         Request::builder().method(question.method.as_str()).uri(&question.path).header(header::HOST, host);
     if !question.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {

@@ -14,7 +14,6 @@ use crate::base::ids::UpstreamName;
 use crate::health::check::HealthCheck;
 use crate::health::check::Question;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -41,8 +40,10 @@ pub struct Target {
     pub upstream: UpstreamName,
     /// Its id.
     pub endpoint: EndpointId,
-    /// Where it listens.
-    pub address: Address,
+    /// What it is called in requests that say nothing else.
+    pub host: String,
+    /// Where it listens: tried in turn.
+    pub addresses: Arc<[Address]>,
 }
 
 /// What came of one check.
@@ -127,7 +128,7 @@ impl Prober {
             loop {
                 let Ok(slot) = slots.acquire().await else { return };
                 let started = clock::now();
-                let result = ask(&target.address, &check).await;
+                let result = ask(&target, &check).await;
                 drop(slot);
                 let answer = Answer { target: target.clone(), at: clock::now(), result };
                 if answers.send(answer).await.is_err() {
@@ -141,27 +142,16 @@ impl Prober {
 }
 
 /// Asks once.
-async fn ask(address: &Address, check: &HealthCheck) -> Result<(), ProbeError> {
-    let address = match (address, check.port) {
-        (Address::Ip(address), Some(port)) => SocketAddr::new(address.ip(), port).into(),
-        _ => address.clone(),
-    };
+async fn ask(target: &Target, check: &HealthCheck) -> Result<(), ProbeError> {
     let answer = async {
+        let stream = tcp::connect(target, check.port, check.timeout).await?;
         match &check.question {
-            Question::Tcp => tcp::connect(&address).await.map(drop),
-            Question::Http(question) => http::ask(&address, question).await,
-            Question::Grpc(question) => grpc::ask(&address, question).await,
+            Question::Tcp => Ok(()),
+            Question::Http(question) => http::ask(stream, &target.host, question).await,
+            Question::Grpc(question) => grpc::ask(stream, &target.host, question).await,
         }
     };
     tokio::time::timeout(check.timeout, answer).await.unwrap_or(Err(ProbeError::Timeout(check.timeout)))
-}
-
-/// What a host is called unless there is a setting for it.
-fn host_of(address: &Address) -> String {
-    match address {
-        Address::Ip(address) => address.to_string(),
-        Address::Unix(_) => "localhost".into(),
-    }
 }
 
 /// Randomness enough to keep checks apart.

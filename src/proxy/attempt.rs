@@ -188,7 +188,7 @@ async fn once<D: Downstream>(
         Ok(connection) => connection,
         Err(error) => {
             let reason = match error {
-                ConnectError::Io { .. } => ErrorReason::Connect,
+                ConnectError::Io { .. } | ConnectError::Unresolved(_) => ErrorReason::Connect,
                 ConnectError::Timeout { .. } => ErrorReason::ConnectTimeout,
             };
             proxy.blame(upstream, endpoint, Some(reason));

@@ -1,5 +1,6 @@
 //! An endpoint: its address and live counters that outlive swaps. Who reads and writes them is not known here.
 use crate::base::address::Address;
+use crate::base::address::Location;
 use crate::base::ids::EndpointId;
 use crate::snapshot::stats;
 use crate::telemetry::cells::Counter;
@@ -11,16 +12,18 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-/// One server of an upstream at one address. A new address under an old id is a new `Endpoint` with the old counters:
-/// its connections, streaks and health start afresh.
+/// One server of an upstream, at one address or at all that its name stands for. New addresses under an old id are a new
+/// `Endpoint` with the old counters: its connections, streaks and health start afresh.
 #[derive(Debug)]
 pub struct Endpoint {
     /// Never used twice in a process: pools and deadlines know an endpoint by it.
     pub uid: u64,
     /// The stable text that is hashed.
     pub id: EndpointId,
-    /// Where it listens.
-    pub address: Address,
+    /// Where it listens, as written.
+    pub address: Location,
+    /// The addresses that stands for: tried in turn, none when a name was never resolved.
+    pub addresses: Arc<[Address]>,
     /// What each worker sees of it now.
     pub live: PerWorker<Live>,
     /// What it did, under this address and those before.
@@ -67,6 +70,8 @@ pub struct Live {
     pub failed: Counter,
     /// Failures since the last success.
     streak: AtomicU32,
+    /// Which of its addresses took the last connection.
+    preferred: AtomicU32,
 }
 
 impl Live {
@@ -85,6 +90,16 @@ impl Live {
         let streak = self.streak.load(Ordering::Relaxed).saturating_add(1);
         self.streak.store(streak, Ordering::Relaxed);
         streak
+    }
+
+    /// Which of its addresses took the last connection.
+    pub fn preferred(&self) -> usize {
+        self.preferred.load(Ordering::Relaxed) as usize
+    }
+
+    /// Remembers which of its addresses took a connection.
+    pub fn prefer(&self, index: usize) {
+        self.preferred.store(index as u32, Ordering::Relaxed);
     }
 
     /// Failures since the last success.

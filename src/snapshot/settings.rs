@@ -1,5 +1,5 @@
 //! What makes an upstream: its endpoints and its policies.
-use crate::base::address::Address;
+use crate::base::address::Location;
 use crate::base::ids::{EndpointId, UpstreamName};
 use crate::base::units::Ratio;
 use crate::health::check::HealthCheck;
@@ -30,6 +30,8 @@ pub struct Upstream {
     pub max_idle: usize,
     /// When fewer than this share of endpoints is available, verdicts are ignored (default 20 %).
     pub panic_below: Ratio,
+    /// How often the names of endpoints are looked up (default 10 s).
+    pub resolve: Duration,
     /// Passive ejection.
     pub outlier: outlier::Settings,
     /// Active checks; `None`: there are none.
@@ -42,7 +44,7 @@ pub struct Endpoint {
     /// The stable text that is hashed.
     pub id: EndpointId,
     /// Where it listens.
-    pub address: Address,
+    pub address: Location,
     /// 0 to 1000; 0 keeps it out of the ring.
     pub weight: u32,
 }
@@ -61,6 +63,7 @@ impl Upstream {
             idle_timeout: Duration::from_secs(60),
             max_idle: 64,
             panic_below: Ratio(0.2),
+            resolve: Duration::from_secs(10),
             outlier: outlier::Settings::default(),
             health_check: None,
         }

@@ -73,4 +73,6 @@ pub struct Verdicts {
     pub ejections: Counter,
     /// Health checks by [`CheckResult`].
     pub checks: [Counter; CheckResult::ALL.len()],
+    /// Look-ups of its name by [`CheckResult`].
+    pub look_ups: [Counter; CheckResult::ALL.len()],
 }

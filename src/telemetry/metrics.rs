@@ -59,6 +59,7 @@ families! {
     ENDPOINT_IN_FLIGHT = Gauge "ringway_endpoint_in_flight" ["upstream", "endpoint"] "Requests on their way at an endpoint.";
     ENDPOINT_KEY_SHARE = Gauge "ringway_endpoint_key_share" ["upstream", "endpoint"] "Share of the key space that an endpoint owns, 0 to 1.";
     HEALTH_CHECKS = Counter "ringway_health_checks_total" ["upstream", "endpoint", "result"] "Active health checks by result: success, failure.";
+    LOOK_UPS = Counter "ringway_look_ups_total" ["upstream", "endpoint", "result"] "Look-ups of an endpoint's host name; none for addresses of numbers.";
     EJECTIONS = Counter "ringway_ejections_total" ["upstream", "endpoint"] "Times an endpoint was taken out for failing in real traffic.";
     KEY_MISSING = Counter "ringway_key_missing_total" ["route"] "Requests that had no key.";
     RING_GENERATION = Gauge "ringway_ring_generation" [] "The published snapshot; rises with each change of settings or membership.";

@@ -168,3 +168,160 @@ fn a_request_goes_in_and_out_by_ipv6() {
     assert_eq!(origin.requests()[0].header("x-forwarded-for"), Some("::1"));
     assert!(ringway.admin_get("/api/v1/status").unwrap().text().contains(&format!("\"{}\"", origin.address)));
 }
+
+/// The names file that stands in for /etc/hosts while a test's program runs, in a mount namespace of its own.
+struct Hosts {
+    _folder: TempDir,
+    file: PathBuf,
+    wrapper: PathBuf,
+}
+
+impl Hosts {
+    /// `None` where nobody may mount, or the system's resolver reads no names file first.
+    fn new(lines: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, wrapper] = ["hosts", "in-namespace"].map(|name| folder.path().join(name));
+        // A bind mount holds on to the file it was made of: it is written in place, never replaced.
+        std::fs::write(&file, lines).unwrap();
+        let script = format!(
+            "#!/bin/sh\nexec unshare -m sh -c 'mount --bind \"$0\" /etc/hosts && exec \"$@\"' {} {} \"$@\"\n",
+            file.display(),
+            crate::harness::program::program().display()
+        );
+        std::fs::write(&wrapper, script).unwrap();
+        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let works =
+            Command::new("unshare").args(["-m", "sh", "-c", "mount --bind \"$0\" /etc/hosts"]).arg(&file).output();
+        let reads_files = std::fs::read_to_string("/etc/nsswitch.conf").map_or(true, |text| text.contains("files"));
+        (works.is_ok_and(|output| output.status.success()) && reads_files).then_some(Self {
+            _folder: folder,
+            file,
+            wrapper,
+        })
+    }
+
+    fn write(&self, lines: &str) {
+        std::fs::write(&self.file, lines).unwrap();
+    }
+
+    fn start(&self, config: &str) -> Ringway {
+        Ringway::start_by(&self.wrapper, config)
+    }
+}
+
+fn named(endpoints: &[(&str, String)]) -> String {
+    let lines = endpoints.iter().map(|(id, address)| format!("{{ id = \"{id}\", address = \"{address}\" }}, "));
+    let endpoints = lines.collect::<String>();
+    format!("{BY_PATH}[upstream.u]\nresolve = \"100ms\"\nconnect_timeout = \"2s\"\nendpoints = [{endpoints}]\n")
+}
+
+fn endpoint(ringway: &Ringway, id: &str) -> serde_json::Value {
+    let status: serde_json::Value = serde_json::from_str(ringway.admin_get("/api/v1/status").unwrap().text()).unwrap();
+    let endpoints = status["upstreams"][0]["endpoints"].as_array().unwrap().clone();
+    endpoints.into_iter().find(|endpoint| endpoint["id"] == id).unwrap()
+}
+
+fn look_ups(ringway: &Ringway, result: &str) -> f64 {
+    ringway.metrics().sum_of("ringway_look_ups_total", &[("result", result)])
+}
+
+#[test]
+fn a_host_name_leads_to_its_endpoint_from_the_first_request() {
+    let origin = Origin::start("a");
+    let ringway = Ringway::start(&named(&[("a", format!("localhost:{}", origin.address.port()))]));
+    assert_eq!(ringway.client().get("/k").unwrap().header("x-origin"), Some("a"));
+    assert_eq!(origin.requests()[0].header("host"), Some(ringway.address.to_string().as_str()));
+    let shown = endpoint(&ringway, "a");
+    assert_eq!(shown["address"], format!("localhost:{}", origin.address.port()));
+    let addresses = shown["addresses"].as_array().unwrap();
+    assert!(addresses.contains(&origin.address.to_string().into()), "{shown}");
+    let generation = ringway.generation();
+    wait_for("several look-ups", || (look_ups(&ringway, "success") >= 3.0).then_some(()));
+    assert_eq!(ringway.generation(), generation, "the same addresses again are no change");
+}
+
+#[test]
+fn a_name_that_was_never_resolved_is_down_and_its_keys_go_on() {
+    let origin = Origin::start("a");
+    let config = named(&[("a", origin.address.to_string()), ("b", "nowhere.invalid:80".into())]);
+    let ringway = Ringway::start(&config);
+    let mut client = ringway.client();
+    for number in 0..20 {
+        assert_eq!(client.get(&format!("/{number}")).unwrap().header("x-origin"), Some("a"));
+    }
+    let shown = endpoint(&ringway, "b");
+    assert_eq!((&shown["state"], &shown["addresses"]), (&"down".into(), &serde_json::json!([])));
+    assert_eq!(ringway.metrics().sum_of("ringway_endpoint_up", &[("endpoint", "b")]), 0.0);
+    let explained = ringway.admin_get("/api/v1/explain?url=/k").unwrap();
+    assert!(explained.text().contains("down: its name was never resolved"), "{}", explained.text());
+    assert_eq!(ringway.metrics().sum_of("ringway_upstream_errors_total", &[("endpoint", "b")]), 0.0, "it is not asked");
+    wait_for("the warning", || ringway.stderr().contains("was never resolved").then_some(()));
+}
+
+#[test]
+fn an_upstream_of_unresolved_names_answers_503_and_checking_it_looks_nothing_up() {
+    let config = named(&[("a", "nowhere.invalid:80".into())]);
+    let ringway = Ringway::spawn(&config).until_alive();
+    assert_eq!(ringway.client().get("/k").unwrap().status, 503);
+    assert_eq!(ringway.admin_get("/readyz").unwrap().status, 503);
+    let file = ringway.config_path();
+    assert!(command(&["check", "-c", file.to_str().unwrap()]).status.success());
+    let explained = command(&["explain", "-c", file.to_str().unwrap(), "http://a.example/k"]);
+    let told = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(told.contains("owner  a") && !told.contains("skipped"), "{told}");
+}
+
+#[test]
+fn a_changed_name_moves_no_key_and_a_failed_look_up_keeps_the_last() {
+    let Some(hosts) = Hosts::new("127.0.0.1 localhost one.test\n") else { skip!("no mount namespace") };
+    let (old, other) = (Origin::start_at("old", "127.0.0.1:0"), Origin::start("b"));
+    let port = old.address.port();
+    let new = Origin::start_at("new", &format!("127.0.0.2:{port}"));
+    let ringway = hosts.start(&named(&[("a", format!("one.test:{port}")), ("b", other.address.to_string())]));
+    let mut client = ringway.client();
+    let mut served = || -> Vec<String> {
+        (0..40).map(|n| client.get(&format!("/{n}")).unwrap().header("x-origin").unwrap().to_string()).collect()
+    };
+    let before = served();
+    assert!(before.contains(&"old".into()) && before.contains(&"b".into()));
+    let (generation, answers) = (ringway.generation(), endpoint(&ringway, "a")["ok"].clone());
+    assert!(answers.as_u64().unwrap() > 0);
+
+    hosts.write("127.0.0.1 localhost\n127.0.0.2 one.test\n");
+    wait_for("the new address", || (ringway.generation() > generation).then_some(()));
+    let after = served();
+    let moved = before.iter().map(|id| if id == "old" { "new" } else { id }).collect::<Vec<_>>();
+    assert_eq!(after, moved, "the same keys, at the new address");
+    assert_eq!(ringway.generation(), generation + 1, "one swap");
+    let requests = ringway.metrics().sum_of("ringway_upstream_requests_total", &[("endpoint", "a")]);
+    assert_eq!(requests as usize, 2 * before.iter().filter(|id| *id == "old").count(), "counters stay");
+
+    hosts.write("127.0.0.1 localhost\n");
+    let failures = look_ups(&ringway, "failure");
+    wait_for("failed look-ups", || (look_ups(&ringway, "failure") >= failures + 2.0).then_some(()));
+    assert_eq!(served(), after, "where it led last stays");
+    assert_eq!(endpoint(&ringway, "a")["state"], "up");
+    assert!(new.connections() > 0);
+}
+
+#[test]
+fn the_addresses_of_one_name_are_one_endpoint_and_tried_in_turn() {
+    let lines = "127.0.0.1 localhost\n127.0.0.3 one.test\n127.0.0.4 one.test\n";
+    let Some(hosts) = Hosts::new(lines) else { skip!("no mount namespace") };
+    let mut first = Origin::start_at("first", "127.0.0.3:0");
+    let port = first.address.port();
+    let mut second = Origin::start_at("second", &format!("127.0.0.4:{port}"));
+    let ringway = hosts.start(&named(&[("a", format!("one.test:{port}"))]));
+    assert_eq!(endpoint(&ringway, "a")["addresses"].as_array().unwrap().len(), 2);
+    let mut client = ringway.client();
+    let mut served = |path: &str| client.get(path).unwrap().header("x-origin").unwrap().to_string();
+    let (gone, left) = if served("/1") == "first" { (&mut first, &mut second) } else { (&mut second, &mut first) };
+    gone.stop();
+    for number in 0..10 {
+        assert_eq!(served(&format!("/{number}")), left.id, "the other address is tried within the same attempt");
+    }
+    assert_eq!(ringway.metrics().sum("ringway_upstream_errors_total"), 0.0, "the endpoint as a whole did not fail");
+    gone.restart();
+    left.stop();
+    assert_eq!(served("/2"), gone.id);
+}

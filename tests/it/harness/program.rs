@@ -24,7 +24,8 @@ pub fn command(arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).stdin(Stdio::null()).output().expect("the program starts")
 }
 
-fn program() -> PathBuf {
+/// The program under test.
+pub fn program() -> PathBuf {
     std::env::var_os("RINGWAY_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ringway")), PathBuf::from)
 }
 
@@ -33,9 +34,15 @@ impl Ringway {
     /// `[server]` (two workers) and one `[[listener]]` are added where they are missing.
     #[track_caller]
     pub fn start(config: &str) -> Self {
+        Self::start_by(&program(), config)
+    }
+
+    /// As [`Ringway::start`], by another program that becomes this one.
+    #[track_caller]
+    pub fn start_by(program: &Path, config: &str) -> Self {
         // Somebody else may take a port between our look and its bind: try with others then.
         for _ in 0..4 {
-            if let Some(running) = Self::spawn(config).until_ready() {
+            if let Some(running) = Self::spawn_by(program, config).until_ready() {
                 return running;
             }
         }
@@ -44,12 +51,16 @@ impl Ringway {
 
     /// Starts it without waiting.
     pub fn spawn(config: &str) -> Self {
+        Self::spawn_by(&program(), config)
+    }
+
+    fn spawn_by(program: &Path, config: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (address, admin) = (free_address(), free_address());
         fs::write(folder.path().join("ringway.toml"), complete(config, address, admin))
             .expect("write the configuration");
         let log = |name: &str| File::create(folder.path().join(name)).expect("create a log");
-        let child = Command::new(program())
+        let child = Command::new(program)
             .args(["run", "-c"])
             .arg(folder.path().join("ringway.toml"))
             .current_dir(folder.path())
@@ -75,6 +86,13 @@ impl Ringway {
             assert!(clock::now() < deadline, "not ready in {PATIENCE:?}");
             thread::sleep(std::time::Duration::from_millis(5));
         }
+    }
+
+    /// Itself once it answers at all, ready or not.
+    #[track_caller]
+    pub fn until_alive(self) -> Self {
+        wait_for("the admin interface", || self.admin_get("/healthz").ok());
+        self
     }
 
     pub fn client(&self) -> Client {

@@ -14,6 +14,8 @@ pub enum PlacementHash {
     Seeded(u64),
     /// SipHash-1-3 keyed by 128 secret bits.
     Keyed([u8; 16]),
+    /// CRC32 in the leading 32 bits, as nginx hashes: linear, so only for rings that must agree with nginx.
+    Crc32,
 }
 
 impl PlacementHash {
@@ -27,6 +29,7 @@ impl PlacementHash {
                 hasher.write(bytes);
                 hasher.finish()
             }
+            Self::Crc32 => u64::from(crc32fast::hash(bytes)) << 32,
         }
     }
 }
@@ -43,6 +46,7 @@ impl std::fmt::Debug for PlacementHash {
         match self {
             Self::Seeded(seed) => write!(f, "Seeded({seed})"),
             Self::Keyed(_) => f.write_str("Keyed(..)"),
+            Self::Crc32 => f.write_str("Crc32"),
         }
     }
 }
@@ -71,6 +75,11 @@ mod tests {
         let key: [u8; 16] = std::array::from_fn(|i| i as u8);
         // First vector of the reference implementation with one compression and three finalisation rounds.
         assert_eq!(PlacementHash::Keyed(key).hash(b""), 0xabac_0158_050f_c4dc);
+    }
+
+    #[test]
+    fn crc32_is_that_of_ieee_802_3() {
+        assert_eq!(PlacementHash::Crc32.hash(b"123456789"), 0xCBF4_3926_0000_0000);
     }
 
     #[test]

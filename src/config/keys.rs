@@ -129,7 +129,7 @@ pub const KEYS: &[Key] = &[
     key("upstream.*.endpoints", "id", Text, "", "The stable text that is hashed, 1 to 128 characters of `A-Za-z0-9._:/[]-`. Keys stay when the address changes.").required(),
     key("upstream.*.endpoints", "address", Text, "", "Where it listens: `host:port`, `[v6]:port` or `unix:/path`. A name is looked up by the system's resolver; all addresses it stands for are one endpoint, tried in turn within `connect_timeout`, the one first that worked last. Other addresses than before start with fresh connections and health, like another address in the file; the same in another order change nothing.").required(),
     key("upstream.*.endpoints", "weight", Integer(0, 1000), "1", "Its part of the key space relative to others; 0 keeps it out."),
-    key("upstream.*.ring", "algorithm", Choice(&["ringway"]), "\"ringway\"", "The placement."),
+    key("upstream.*.ring", "algorithm", Choice(&["ringway", "ketama"]), "\"ringway\"", "The placement. `ketama` gives each key the owner that nginx's `hash KEY consistent` gives it when ids are the servers as nginx's file has them (`10.0.0.1:8080`; without a port if it has none); it takes no `vnodes`, `probes`, `seed` or `secret_file`."),
     key("upstream.*.ring", "vnodes", Integer(1, 10_000), "160", "Points for each unit of weight; never scaled by the number of endpoints."),
     key("upstream.*.ring", "probes", Integer(1, 8), "2", "Places a key is looked up from; more are more even and cost more."),
     key("upstream.*.ring", "seed", Integer(0, i64::MAX as u64), "0", "Seed of the hash."),

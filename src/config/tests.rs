@@ -162,6 +162,15 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
     );
     check(
         "[upstream.cache]",
+        "[upstream.cache]\nring = { algorithm = \"ketama\", vnodes = 100, seed = 1 }",
+        &[
+            "f.toml:10:41: \"vnodes\" cannot be chosen with algorithm = \"ketama\"",
+            "f.toml:10:53: \"seed\" cannot be chosen with",
+        ],
+    );
+    check("[upstream.cache]", "[upstream.cache]\nring = { algorithm = \"ketama\", failover = 1 }", &[]);
+    check(
+        "[upstream.cache]",
         "[admin]\naddress = \"0.0.0.0:9900\"\n[upstream.cache]",
         &["f.toml:10:11: \"0.0.0.0:9900\" is not a loopback address"],
     );

@@ -100,10 +100,11 @@ fn address(reader: &mut Reader<'_>, text: &Found<String>) -> Option<Location> {
 
 fn ring(reader: &mut Reader<'_>, section: &Section<'_>) -> ring::settings::Settings {
     section.check_names(reader);
+    if section.choice(reader, "algorithm") == ring::settings::Algorithm::Ketama.as_str() {
+        return ketama(reader, section);
+    }
     let default = ring::settings::Settings::default();
     let seed = section.integer(reader, "seed").unwrap_or(0);
-    // There is one algorithm yet; reading the key refuses every other name.
-    section.choice(reader, "algorithm");
     let hash = match section.text(reader, "secret_file") {
         Some(path) => {
             if section.has("seed") {
@@ -119,6 +120,17 @@ fn ring(reader: &mut Reader<'_>, section: &Section<'_>) -> ring::settings::Setti
         probes: section.integer(reader, "probes").map_or(default.probes, |probes| probes as u32),
         hash,
     }
+}
+
+/// nginx's placement leaves nothing to choose.
+fn ketama(reader: &mut Reader<'_>, section: &Section<'_>) -> ring::settings::Settings {
+    for name in ["vnodes", "probes", "seed", "secret_file"].into_iter().filter(|name| section.has(name)) {
+        let message = format!(
+            "\"{name}\" cannot be chosen with algorithm = \"ketama\", which places as nginx does; leave it out, or use \"ringway\""
+        );
+        reader.problem(&section.place(name), message);
+    }
+    ring::settings::Settings::ketama()
 }
 
 fn secret(reader: &mut Reader<'_>, path: &Found<String>) -> Option<[u8; 16]> {

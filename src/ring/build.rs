@@ -3,6 +3,7 @@ use super::Member;
 use super::PLACE_BITS;
 use super::Ring;
 use super::SLOT_BITS;
+use super::ketama;
 use super::place_of;
 use super::settings::Algorithm;
 use super::settings::Settings;
@@ -29,6 +30,9 @@ pub enum BuildError {
     /// A setting is out of range.
     #[error("vnodes are 1 to 10000 and probes 1 to 8")]
     Settings,
+    /// Ketama was asked for with settings of its own.
+    #[error("ketama has 160 points for each unit of weight, one probe and no seed")]
+    Ketama,
 }
 
 impl Ring {
@@ -39,6 +43,9 @@ impl Ring {
     pub fn build(settings: &Settings, members: &[Member]) -> Result<Self, BuildError> {
         if !(1..=10_000).contains(&settings.vnodes) || !(1..=8).contains(&settings.probes) {
             return Err(BuildError::Settings);
+        }
+        if settings.algorithm == Algorithm::Ketama && *settings != Settings::ketama() {
+            return Err(BuildError::Ketama);
         }
         let mut members = members.to_vec();
         members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
@@ -65,13 +72,18 @@ impl Ring {
 
 /// How many points a member has: never scaled by what others have.
 pub(super) fn points_of(settings: &Settings, member: &Member) -> usize {
+    settings.vnodes as usize * member.weight as usize
+}
+
+fn add_points(settings: &Settings, member: &Member, slot: u64, points: &mut Vec<u64>) {
     match settings.algorithm {
-        Algorithm::Ringway => settings.vnodes as usize * member.weight as usize,
+        Algorithm::Ringway => add_ringway_points(settings, member, slot, points),
+        Algorithm::Ketama => ketama::add_points(member.id.as_str(), points_of(settings, member), slot, points),
     }
 }
 
 /// Point i: `H("p1" 0x00 id 0x00 u32le(i)) >> 24`.
-fn add_points(settings: &Settings, member: &Member, slot: u64, points: &mut Vec<u64>) {
+fn add_ringway_points(settings: &Settings, member: &Member, slot: u64, points: &mut Vec<u64>) {
     let mut text = Vec::with_capacity(member.id.as_str().len() + 8);
     text.extend_from_slice(b"p1\0");
     text.extend_from_slice(member.id.as_str().as_bytes());

@@ -36,6 +36,7 @@ pub fn of(settings: &Settings, members: &[Member]) -> Fingerprint {
 fn hash_name(hash: &PlacementHash) -> String {
     match hash {
         PlacementHash::Seeded(seed) => format!("seed {seed}"),
+        PlacementHash::Crc32 => "crc32".to_string(),
         PlacementHash::Keyed(_) => format!("keyed {:016x}", hash.hash(b"ringway fingerprint")),
     }
 }

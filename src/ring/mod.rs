@@ -16,6 +16,7 @@
 pub mod build;
 pub mod candidates;
 pub mod fingerprint;
+pub mod ketama;
 pub mod movement;
 pub mod settings;
 pub mod verify;

@@ -14,6 +14,18 @@ pub struct Settings {
     pub hash: PlacementHash,
 }
 
+impl Settings {
+    /// Those of `ketama`, which has no others.
+    pub fn ketama() -> Self {
+        Self {
+            algorithm: Algorithm::Ketama,
+            vnodes: super::ketama::POINTS_PER_WEIGHT,
+            probes: 1,
+            hash: PlacementHash::Crc32,
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self { algorithm: Algorithm::Ringway, vnodes: 160, probes: 2, hash: PlacementHash::default() }
@@ -25,6 +37,8 @@ impl Default for Settings {
 pub enum Algorithm {
     /// Virtual nodes with several probes, placement version 1.
     Ringway,
+    /// Keys have the first owner that nginx's `hash KEY consistent` gives them: see [`ketama`](super::ketama).
+    Ketama,
 }
 
 impl Algorithm {
@@ -32,6 +46,7 @@ impl Algorithm {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ringway => "ringway",
+            Self::Ketama => "ketama",
         }
     }
 }

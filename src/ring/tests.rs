@@ -5,6 +5,7 @@ use super::build::BuildError;
 use super::build::MAX_POINTS;
 use super::fingerprint;
 use super::movement;
+use super::settings::Algorithm;
 use super::settings::Settings;
 use super::verify::VerifyError;
 use super::verify::verify;
@@ -40,12 +41,16 @@ fn reference(settings: &Settings, members: &[Member], key: u64) -> Vec<String> {
     let mut nearest: Vec<(u64, &str)> = Vec::new();
     for member in members.iter().filter(|member| member.weight > 0) {
         let mut best = u64::MAX;
+        let (host, port) = member.id.as_str().rsplit_once(':').unwrap_or((member.id.as_str(), ""));
+        let (server, mut previous) = (format!("{host}\0{port}").into_bytes(), 0u32);
         for number in 0..settings.vnodes * member.weight {
-            let mut text = b"p1\0".to_vec();
-            text.extend_from_slice(member.id.as_str().as_bytes());
-            text.push(0);
-            text.extend_from_slice(&number.to_le_bytes());
-            let point = settings.hash.hash(&text) >> 24;
+            let point = match settings.algorithm {
+                Algorithm::Ringway => reference_point(settings, member.id.as_str(), number),
+                Algorithm::Ketama => {
+                    previous = crc32fast::hash(&[server.as_slice(), &previous.to_le_bytes()].concat());
+                    u64::from(previous) << 8
+                }
+            };
             for probe in 0..settings.probes {
                 let start = match probe {
                     0 => key >> 24,
@@ -60,12 +65,27 @@ fn reference(settings: &Settings, members: &[Member], key: u64) -> Vec<String> {
     nearest.into_iter().map(|(_, id)| id.to_string()).collect()
 }
 
+fn reference_point(settings: &Settings, id: &str, number: u32) -> u64 {
+    let mut text = b"p1\0".to_vec();
+    text.extend_from_slice(id.as_bytes());
+    text.push(0);
+    text.extend_from_slice(&number.to_le_bytes());
+    settings.hash.hash(&text) >> 24
+}
+
+/// Both algorithms, with few points.
+fn arbitrary_settings() -> impl Strategy<Value = Settings> {
+    prop_oneof![Just(small()), Just(Settings::ketama())]
+}
+
 fn arbitrary_members() -> impl Strategy<Value = Vec<Member>> {
-    proptest::collection::btree_map("[a-z0-9]{1,6}", 0u32..5, 1..14)
+    proptest::collection::btree_map("[a-z0-9]{1,6}(:[0-9]{1,5})?", 0u32..5, 1..14)
         .prop_map(|map| map.into_iter().map(|(id, weight)| member(&id, weight)).collect())
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_order_of_candidates_is_that_of_the_reference(
         members in arbitrary_members(), probes in 1u32..4, seed in any::<u64>(), keys in proptest::collection::vec(any::<u64>(), 20),
@@ -78,16 +98,26 @@ proptest! {
     }
 
     #[test]
+    fn the_order_by_ketama_is_that_of_the_reference(members in arbitrary_members(), keys in proptest::collection::vec("[a-z/]{0,9}", 3)) {
+        let settings = Settings::ketama();
+        let ring = ring(&settings, &members);
+        for key in keys {
+            let hash = settings.hash.hash(key.as_bytes());
+            prop_assert_eq!(walk(&ring, hash), reference(&settings, &members, hash));
+        }
+    }
+
+    #[test]
     fn a_change_of_one_endpoint_moves_no_key_between_two_others(
-        members in arbitrary_members(), at in any::<prop::sample::Index>(), weight in 0u32..5, keys in proptest::collection::vec(any::<u64>(), 40),
+        settings in arbitrary_settings(), members in arbitrary_members(), at in any::<prop::sample::Index>(), weight in 0u32..5, keys in proptest::collection::vec(any::<u64>(), 40),
     ) {
         let changed = at.get(&members).id.clone();
         let mut others = members.clone();
         others.retain(|member| member.id != changed);
         let mut reweighted = others.clone();
         reweighted.push(Member { id: changed.clone(), weight });
-        let before = ring(&small(), &members);
-        for after in [ring(&small(), &others), ring(&small(), &reweighted)] {
+        let before = ring(&settings, &members);
+        for after in [ring(&settings, &others), ring(&settings, &reweighted)] {
             for key in &keys {
                 let (Some(old), Some(new)) = (before.owner(*key), after.owner(*key)) else { continue };
                 let (old, new) = (before.id(old), after.id(new));
@@ -97,22 +127,22 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_the_file_decides_nothing(members in arbitrary_members(), keys in proptest::collection::vec(any::<u64>(), 20), turn in any::<prop::sample::Index>()) {
+    fn the_order_of_the_file_decides_nothing(settings in arbitrary_settings(), members in arbitrary_members(), keys in proptest::collection::vec(any::<u64>(), 20), turn in any::<prop::sample::Index>()) {
         let mut turned = members.clone();
         turned.rotate_left(turn.index(members.len()));
-        let (one, other) = (ring(&small(), &members), ring(&small(), &turned));
-        prop_assert_eq!(fingerprint::of(&small(), &members), fingerprint::of(&small(), &turned));
+        let (one, other) = (ring(&settings, &members), ring(&settings, &turned));
+        prop_assert_eq!(fingerprint::of(&settings, &members), fingerprint::of(&settings, &turned));
         for key in keys {
             prop_assert_eq!(walk(&one, key), walk(&other, key));
         }
     }
 
     #[test]
-    fn a_masked_ring_is_the_ring_without_the_masked(members in arbitrary_members(), mask in any::<u16>(), keys in proptest::collection::vec(any::<u64>(), 30)) {
-        let whole = ring(&small(), &members);
+    fn a_masked_ring_is_the_ring_without_the_masked(settings in arbitrary_settings(), members in arbitrary_members(), mask in any::<u16>(), keys in proptest::collection::vec(any::<u64>(), 30)) {
+        let whole = ring(&settings, &members);
         let is_open = |id: &EndpointId| mask >> (id.as_str().as_bytes()[0] % 16) & 1 == 0;
         let open: Vec<Member> = members.iter().filter(|member| is_open(&member.id)).cloned().collect();
-        let rest = ring(&small(), &open);
+        let rest = ring(&settings, &open);
         for key in keys {
             let masked: Vec<&str> = whole.candidates(key).map(|slot| whole.id(slot)).filter(|id| is_open(id)).map(EndpointId::as_str).collect();
             prop_assert_eq!(masked, walk(&rest, key));
@@ -149,6 +179,7 @@ fn what_cannot_be_built_is_refused() {
     assert_eq!(check(huge, &many), BuildError::TooManyPoints(20_000_000));
     const { assert!(MAX_POINTS < 20_000_000) };
     assert_eq!(check(Settings { probes: 0, ..small() }, &[]), BuildError::Settings);
+    assert_eq!(check(Settings { probes: 2, ..Settings::ketama() }, &[]), BuildError::Ketama);
 }
 
 #[test]
@@ -197,6 +228,7 @@ fn the_fingerprint_sees_all_that_decides_and_nothing_else() {
         (Settings { probes: 1, ..small() }, base.to_vec()),
         (Settings { hash: PlacementHash::Seeded(1), ..small() }, base.to_vec()),
         (keyed(1), base.to_vec()),
+        (Settings::ketama(), base.to_vec()),
     ] {
         assert_ne!(of(&settings, &members), same);
     }
@@ -205,8 +237,8 @@ fn the_fingerprint_sees_all_that_decides_and_nothing_else() {
 
 #[test]
 fn exact_movement_agrees_with_sampling() {
-    for probes in [1, 2] {
-        let settings = Settings { vnodes: 40, probes, ..Settings::default() };
+    let ringway = |probes| Settings { vnodes: 40, probes, ..Settings::default() };
+    for settings in [ringway(1), ringway(2), Settings::ketama()] {
         let before = members(10);
         let mut after = before.clone();
         after.remove(3);
@@ -219,7 +251,7 @@ fn exact_movement_agrees_with_sampling() {
             keys.filter(|key| before.id(before.owner(*key).unwrap()) != after.id(after.owner(*key).unwrap())).count();
         let sampled = moved as f64 / total as f64;
         let exact = movement::moved(&before, &after);
-        assert!((sampled - exact).abs() < 0.003, "{probes} probes: {sampled} sampled, {exact} exact");
+        assert!((sampled - exact).abs() < 0.003, "{settings:?}: {sampled} sampled, {exact} exact");
         let sum: f64 = movement::shares(&after).iter().sum();
         assert!((sum - 1.0).abs() < 1e-9, "{sum}");
         assert_eq!(movement::moved(&before, &before.clone()), 0.0f64.max(movement::moved(&before, &before)));
@@ -247,6 +279,7 @@ fn placement_version_1_never_changes() {
         ("one-probe", Settings { probes: 1, ..Settings::default() }),
         ("seed-7", Settings { hash: PlacementHash::Seeded(7), ..Settings::default() }),
         ("keyed", Settings { hash: PlacementHash::Keyed(*b"0123456789abcdef"), ..Settings::default() }),
+        ("ketama", Settings::ketama()),
         ("vnodes-3", Settings { vnodes: 3, probes: 3, ..Settings::default() }),
     ] {
         let ring = ring(&settings, &five);

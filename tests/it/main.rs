@@ -12,6 +12,7 @@ mod framing;
 mod harness_works;
 mod hashing;
 mod health;
+mod ketama;
 mod reload;
 mod retry;
 mod shutdown;

@@ -18,12 +18,26 @@ pub struct Nginx {
 impl Nginx {
     /// Starts one; `None` when there is no nginx on this machine.
     pub fn start(id: &str) -> Option<Self> {
+        let answer = format!("add_header X-Origin {id} always; return 200 \"{id} $request_uri\\n\";");
+        Self::serving(id, "", &answer)
+    }
+
+    /// Starts one that passes each request to the owner of its URI by `hash ... consistent`, among `servers` as `upstream`
+    /// lists them, and names whom it asked in `X-Upstream`. It asks only once, whoever answers or not.
+    pub fn hashing(servers: &[String]) -> Option<Self> {
+        let listed: String = servers.iter().map(|server| format!("server {server} max_fails=0; ")).collect();
+        let upstream = format!("upstream u {{ hash $request_uri consistent; {listed} }}");
+        let pass = "proxy_pass http://u; proxy_next_upstream off; add_header X-Upstream $upstream_addr always;";
+        Self::serving("hashing", &upstream, pass)
+    }
+
+    fn serving(id: &str, http: &str, location: &str) -> Option<Self> {
         let program = ["nginx", "/usr/sbin/nginx"]
             .into_iter()
             .find(|program| Command::new(program).arg("-v").output().is_ok())?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let address = free_address();
-        fs::write(folder.path().join("nginx.conf"), configuration(id, address)).expect("write nginx.conf");
+        fs::write(folder.path().join("nginx.conf"), configuration(address, http, location)).expect("write nginx.conf");
         let child = spawn(program, &folder);
         let mut nginx = Self { id: id.to_owned(), address, program, folder, child };
         nginx.until_ready();
@@ -68,7 +82,7 @@ fn spawn(program: &str, folder: &TempDir) -> Child {
 }
 
 /// One process and no daemon, so that killing the child ends it all; nothing is written outside its folder.
-fn configuration(id: &str, address: SocketAddr) -> String {
+fn configuration(address: SocketAddr, http: &str, location: &str) -> String {
     format!(
         r#"daemon off;
 master_process off;
@@ -81,12 +95,10 @@ http {{
     fastcgi_temp_path fastcgi;
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
+    {http}
     server {{
         listen {address};
-        location / {{
-            add_header X-Origin {id} always;
-            return 200 "{id} $request_uri\n";
-        }}
+        location / {{ {location} }}
     }}
 }}
 "#

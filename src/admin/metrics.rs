@@ -142,6 +142,11 @@ fn endpoints(exposition: &mut Exposition, snapshot: &Snapshot) {
             series.value(&[&name, endpoint.id.as_str()], endpoint.in_flight() as f64);
         }
     });
+    exposition.family(&metrics::ENDPOINT_PENDING, |series| {
+        for (_, name, _, endpoint) in all().filter(|(upstream, ..)| upstream.settings.max_requests.is_some()) {
+            series.value(&[&name, endpoint.id.as_str()], endpoint.gate.waiting() as f64);
+        }
+    });
     exposition.family(&metrics::ENDPOINT_KEY_SHARE, |series| {
         for (upstream, name, slot, endpoint) in all() {
             series.value(&[&name, endpoint.id.as_str()], upstream.change.shares.get(slot).copied().unwrap_or(0.0));

@@ -86,6 +86,8 @@ pub struct Endpoint {
     pub last_check: Option<Check>,
     /// Requests on their way.
     pub in_flight: u64,
+    /// Requests that wait for a place at it.
+    pub pending: u64,
     /// Exchanges that went well.
     pub ok: u64,
     /// Exchanges that failed.
@@ -156,6 +158,7 @@ fn upstream(group: &Group) -> Upstream {
             state: group.mask.availability(Slot(slot as u32)).as_str().to_string(),
             last_check: group.settings.health_check.as_ref().and_then(|_| last_check(endpoint)),
             in_flight: endpoint.in_flight(),
+            pending: endpoint.gate.waiting() as u64,
             ok: endpoint.live.sum(|live| live.ok.get()),
             failed: endpoint.live.sum(|live| live.failed.get()),
         }

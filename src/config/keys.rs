@@ -121,6 +121,8 @@ pub const KEYS: &[Key] = &[
     key("upstream.*", "body_timeout", Duration(1), "\"5m\"", "Longest silence within a response."),
     key("upstream.*", "idle_timeout", Duration(0), "\"60s\"", "Age at which an idle connection is closed."),
     key("upstream.*", "max_idle", Integer(0, 100_000), "64", "Idle connections kept for each endpoint and worker."),
+    key("upstream.*", "max_requests", Integer(1, 10_000_000), "", "Requests on their way at one endpoint, over all workers, tunnels included; more are answered 503 `overloaded` with Retry-After, and not sent to another endpoint: for that there is the ring. Absent: no limit. Never exceeded; two workers that reach for the last place at the same moment may both miss it.").example("1_000"),
+    key("upstream.*", "max_pending", Integer(0, 1_000_000), "0", "Requests that may wait for a place at one endpoint when `max_requests` are there, over all workers, first in first out, each at most `connect_timeout`; 0: 503 at once."),
     key("upstream.*", "resolve", Duration(100), "\"10s\"", "How often names of endpoints are looked up; a failure keeps what was found last. At the start and at a reload new names are waited for, two seconds at most; an endpoint whose name was never resolved is down. What still hangs on an address that went is closed after `server.drain_timeout`."),
     key("upstream.*", "panic_below", Share(100), "\"20%\"", "When a smaller share of endpoints is available, verdicts are ignored."),
     key("upstream.*", "ring", Table, "", "How keys are placed. All proxies of a fleet need the same."),

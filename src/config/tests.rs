@@ -147,6 +147,7 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
     check("\"c2\"", "\"c 2\"", &["f.toml:12:10: \"c 2\" is not an id"]);
     check("weight = 2", "weight = 1001", &["f.toml:12:52: \"weight\" is 1001, but 0 to 1000 is allowed"]);
     check("weight = 2", "weight = -1", &["f.toml:12:52: \"weight\" is -1, but 0 to 1000 is allowed"]);
+    check("endpoints = [", "max_pending = 5\nendpoints = [", &["f.toml:10:15: nobody waits at an endpoint"]);
     check("10.0.0.1:8080", "cache.internal:8080", &[]);
     check("10.0.0.1:8080", "cache internal:8080", &["f.toml:11:26: \"cache internal:8080\" is not an address: write"]);
     check("10.0.0.1:8080", "10.0.0.300:8080", &["f.toml:11:26: \"10.0.0.300:8080\" is not an address: write"]);

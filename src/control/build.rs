@@ -27,6 +27,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::UpstreamIndex;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::endpoint::LastCheck;
+use crate::snapshot::gate::Gate;
 use crate::snapshot::settings;
 use crate::snapshot::upstream::Mask;
 use crate::snapshot::upstream::RingChange;
@@ -199,6 +200,7 @@ fn known(
         id: endpoint.id.clone(),
         address: endpoint.address.clone(),
         addresses,
+        gate: Gate::default(),
         live: PerWorker::new(workers),
         stats: old.map_or_else(|| Arc::new(PerWorker::new(workers)), |old| old.endpoint.stats.clone()),
         verdicts: old.map_or_else(Default::default, |old| old.endpoint.verdicts.clone()),

@@ -3,6 +3,7 @@ use crate::base::clock;
 use crate::key::HashKey;
 use crate::pool::connect::ConnectError;
 use crate::proxy::Proxy;
+use crate::proxy::admission;
 use crate::proxy::body::Downstream;
 use crate::proxy::body::RequestBody;
 use crate::proxy::context::RequestContext;
@@ -14,6 +15,7 @@ use crate::proxy::forward::Exchange;
 use crate::proxy::forward::ExchangeError;
 use crate::retry::Failure;
 use crate::retry::Verdict;
+use crate::ring::Slot;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::upstream::Upstream;
 use crate::telemetry::labels::ErrorReason;
@@ -57,12 +59,10 @@ pub async fn run<D: Downstream>(
     let (mut rank, mut slot) = walk.next().ok_or_else(|| ProxyError::new(Kind::NoEndpoint))?;
     let (mut is_fresh, mut retries) = (false, 0);
     loop {
-        let position = match (ctx.attempts, rank) {
-            (0, 0) => Position::Owner,
-            (0, _) => Position::Successor,
-            _ => Position::Retry,
-        };
-        ctx.enter(proxy.worker.index, slot, position, is_fresh);
+        // Asking the same endpoint once more on a fresh connection is no further attempt.
+        if !is_fresh {
+            enter(proxy, ctx, upstream, slot, rank).await?;
+        }
         let failed = match once(proxy, ctx, upstream, upstream.endpoint(slot), is_fresh, body).await {
             Ok(answer) if !ctx.action().retry.on.includes_status(answer.0.head.status()) => return Ok(commit(answer)),
             Ok(answer) => Failed::by_status(answer),
@@ -88,6 +88,30 @@ pub async fn run<D: Downstream>(
         body = failed.into_body();
         body.rewind();
     }
+}
+
+/// Begins an attempt at the endpoint of `slot`, the candidate of this rank, once it has a place for it.
+async fn enter(
+    proxy: &Proxy,
+    ctx: &mut RequestContext,
+    upstream: &Upstream,
+    slot: Slot,
+    rank: usize,
+) -> Result<(), ProxyError> {
+    let position = match (ctx.attempts, rank) {
+        (0, 0) => Position::Owner,
+        (0, _) => Position::Successor,
+        _ => Position::Retry,
+    };
+    // What the attempt before had is given back first: two requests that each hold one place and want another would wait.
+    ctx.leave(proxy.worker.index);
+    ctx.slot = Some(slot);
+    let allowed = ctx.action().timeout.saturating_sub(ctx.started.elapsed());
+    if !admission::enter(proxy, upstream, upstream.endpoint(slot), allowed).await {
+        return Err(ProxyError::new(Kind::Overloaded));
+    }
+    ctx.enter(proxy.worker.index, slot, position);
+    Ok(())
 }
 
 impl<D: Downstream> Failed<D> {

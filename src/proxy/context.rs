@@ -3,6 +3,7 @@ use crate::base::ids::ListenerName;
 use crate::head::Client;
 use crate::head::Head;
 use crate::key::Extracted;
+use crate::proxy::admission;
 use crate::ring::Slot;
 use crate::route::RouteIndex;
 use crate::route::action::Forward;
@@ -107,22 +108,18 @@ impl RequestContext {
         }
     }
 
-    /// Begins an attempt at the endpoint of `slot`; the one before is over. Asking the same endpoint once more on a fresh
-    /// connection is no further attempt.
-    pub fn enter(&mut self, worker: usize, slot: Slot, position: Position, is_repeat: bool) {
-        self.leave(worker);
+    /// Begins an attempt at the endpoint of `slot`, where it has been counted in; the one before is over.
+    pub fn enter(&mut self, worker: usize, slot: Slot, position: Position) {
         (self.slot, self.position, self.is_in_flight) = (Some(slot), Some(position), true);
-        if !is_repeat {
-            self.attempts += 1;
-            self.upstream().stats.of(worker).positions[position as usize].add(1);
-        }
-        self.upstream().endpoint(slot).live.of(worker).in_flight.inc();
+        self.attempts += 1;
+        self.upstream().stats.of(worker).positions[position as usize].add(1);
     }
 
     /// Ends the attempt, if one is under way.
     pub fn leave(&mut self, worker: usize) {
         if let (true, Some(slot)) = (self.is_in_flight, self.slot) {
-            self.upstream().endpoint(slot).live.of(worker).in_flight.dec();
+            let upstream = self.upstream();
+            admission::leave(upstream, upstream.endpoint(slot), worker);
             self.is_in_flight = false;
         }
     }

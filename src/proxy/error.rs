@@ -32,6 +32,8 @@ pub enum Kind {
     KeyMissing,
     /// Upstream: nobody is left to ask.
     NoEndpoint,
+    /// Upstream: it has as many requests as it may take.
+    Overloaded,
     /// Upstream: no connection.
     UpstreamConnect,
     /// Upstream: the connection died before a response head.

@@ -1,4 +1,5 @@
 //! One request, from its head to its end. TOML, discovery, admin and accepting are not known here.
+pub mod admission;
 pub mod attempt;
 pub mod body;
 pub mod context;

@@ -34,6 +34,7 @@ pub fn of(kind: Kind) -> Reply {
         Kind::UpstreamConnect => (502, "upstream_connect", "No connection could be made to an upstream server."),
         Kind::UpstreamReset => (502, "upstream_reset", "The upstream server closed the connection before it answered."),
         Kind::BadUpstreamResponse => (502, "bad_upstream_response", "The upstream server's response is malformed."),
+        Kind::Overloaded => (503, "overloaded", "The upstream server has as many requests as it may take."),
         Kind::NoEndpoint => (503, "no_endpoint", "No upstream server is available."),
         Kind::UpstreamTimeout => (504, "upstream_timeout", "The upstream server did not answer in time."),
     };

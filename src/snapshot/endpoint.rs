@@ -2,6 +2,7 @@
 use crate::base::address::Address;
 use crate::base::address::Location;
 use crate::base::ids::EndpointId;
+use crate::snapshot::gate::Gate;
 use crate::snapshot::stats;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::cells::Gauge;
@@ -24,6 +25,8 @@ pub struct Endpoint {
     pub address: Location,
     /// The addresses that stands for: tried in turn, none when a name was never resolved.
     pub addresses: Arc<[Address]>,
+    /// Who waits for a place at it.
+    pub gate: Gate,
     /// What each worker sees of it now.
     pub live: PerWorker<Live>,
     /// What it did, under this address and those before.

@@ -1,5 +1,6 @@
 //! The immutable view of one moment: how it is made and how it is used is not known here.
 pub mod endpoint;
+pub mod gate;
 pub mod handle;
 pub mod settings;
 pub mod stats;

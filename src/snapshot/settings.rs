@@ -28,6 +28,10 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// Idle connections kept for each endpoint and worker (default 64).
     pub max_idle: usize,
+    /// Requests on their way at one endpoint, over all workers; `None` is no limit.
+    pub max_requests: Option<u64>,
+    /// Requests that may wait for a place at one endpoint, over all workers (default 0).
+    pub max_pending: usize,
     /// When fewer than this share of endpoints is available, verdicts are ignored (default 20 %).
     pub panic_below: Ratio,
     /// How often the names of endpoints are looked up (default 10 s).
@@ -62,6 +66,8 @@ impl Upstream {
             body_timeout: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(60),
             max_idle: 64,
+            max_requests: None,
+            max_pending: 0,
             panic_below: Ratio(0.2),
             resolve: Duration::from_secs(10),
             outlier: outlier::Settings::default(),

@@ -50,6 +50,8 @@ labels! {
         BadResponse = "bad_response",
         /// The response broke off within its body.
         Body = "body",
+        /// It has as many requests as it may take: this one was never sent.
+        Overloaded = "overloaded",
     }
 }
 

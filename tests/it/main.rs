@@ -13,6 +13,7 @@ mod harness_works;
 mod hashing;
 mod health;
 mod ketama;
+mod overload;
 mod reload;
 mod retry;
 mod shutdown;

@@ -18,7 +18,7 @@
 //!             worker ─────┤                   one thread's own world: view, buffers, deadlines
 //!          snapshot       │                   the immutable view both engines share
 //!             │           │
-//!          route  telemetry                   request → route │ what the outside sees: cells, metrics, logs
+//!   http2  route  telemetry                   heads over HTTP/2 │ request → route │ what the outside sees
 //!    ring  key  health  retry  http1          PURE: no I/O, no async, no clock, no log  │  net (sockets, TLS)
 //!             │
 //!           head                              one message head for HTTP/1.1 and HTTP/2
@@ -45,6 +45,7 @@ pub mod discovery;
 pub mod head;
 pub mod health;
 pub mod http1;
+pub mod http2;
 pub mod key;
 pub mod lifecycle;
 pub mod listener;

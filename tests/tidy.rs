@@ -11,7 +11,7 @@ const HOUSE: &[&[&str]] = &[
     &["base"],
     &["head"],
     &["ring", "key", "hotkeys", "health", "retry", "http1", "net"],
-    &["route", "telemetry"],
+    &["http2", "route", "telemetry"],
     &["snapshot"],
     &["worker"],
     &["wire"],

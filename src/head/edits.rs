@@ -75,6 +75,11 @@ impl Edits {
         &self.lines
     }
 
+    /// The added fields as ranges of [`Edits::lines`]: names and values, in order.
+    pub fn added_spans(&self) -> &[(Span, Span)] {
+        &self.added
+    }
+
     /// The added fields as names and values, in order.
     pub fn added(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.added.iter().map(|(name, value)| (name.of(&self.lines), value.of(&self.lines)))

@@ -235,6 +235,11 @@ impl Head {
         self.authority.map(|span| span.of(&self.buf))
     }
 
+    /// The buffer that all spans lie in.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf
+    }
+
     /// The status of a response; 0 for a request.
     pub fn status(&self) -> u16 {
         self.status

@@ -22,12 +22,16 @@ pub enum Name {
     Date,
     /// `Expect`
     Expect,
+    /// `Expires`
+    Expires,
     /// `Forwarded`
     Forwarded,
     /// `Host`
     Host,
     /// `Keep-Alive`
     KeepAlive,
+    /// `Last-Modified`
+    LastModified,
     /// `Proxy-Connection`
     ProxyConnection,
     /// `Retry-After`
@@ -63,12 +67,12 @@ impl Name {
             4 => &[("host", Self::Host), ("date", Self::Date)],
             5 => &[("proxy", Self::Reserved)],
             6 => &[("accept", Self::Accept), ("cookie", Self::Cookie), ("expect", Self::Expect)],
-            7 => &[("upgrade", Self::Upgrade), ("trailer", Self::Trailer)],
+            7 => &[("upgrade", Self::Upgrade), ("trailer", Self::Trailer), ("expires", Self::Expires)],
             9 => &[("forwarded", Self::Forwarded)],
             10 => &[("connection", Self::Connection), ("keep-alive", Self::KeepAlive)],
             11 => &[("retry-after", Self::RetryAfter)],
             12 => &[("content-type", Self::ContentType), ("x-request-id", Self::XRequestId)],
-            13 => &[("authorization", Self::Authorization)],
+            13 => &[("authorization", Self::Authorization), ("last-modified", Self::LastModified)],
             14 => &[("content-length", Self::ContentLength)],
             15 => &[("x-forwarded-for", Self::XForwardedFor)],
             16 => &[("x-forwarded-host", Self::XForwardedHost), ("proxy-connection", Self::ProxyConnection)],

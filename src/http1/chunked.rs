@@ -118,8 +118,8 @@ impl Decoder {
 }
 
 /// Fields that frame, route or identify a message have no business after it (RFC 9110 section 6.5.1).
-fn may_trail(name: Name) -> bool {
-    matches!(name, Name::Other | Name::Date)
+pub fn may_trail(name: Name) -> bool {
+    matches!(name, Name::Other | Name::Date | Name::Expires | Name::LastModified)
 }
 
 /// A size line: the size, and the line's length; `None` when it is not whole.

@@ -34,6 +34,9 @@ pub enum Refusal {
     /// A field value has control characters.
     #[error("a field value is malformed")]
     FieldValue,
+    /// A field that belongs to one connection, over HTTP/2 (RFC 9113 section 8.2.2).
+    #[error("a field belongs to one connection")]
+    ConnectionField,
     /// All fields together are over the limit.
     #[error("the header is too large")]
     HeadTooLarge,

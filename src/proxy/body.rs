@@ -14,6 +14,9 @@ const MAX_KEPT: usize = 16 << 10;
 
 /// The client's side of one request: where its body comes from and where interim responses go.
 pub trait Downstream {
+    /// Whether a body of known length is over with its last byte; otherwise the client's side says so.
+    const ENDS_BY_LENGTH: bool;
+
     /// Appends the next piece of the body to `out`. Fails when the client leaves, stalls or sends garbage.
     fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>>;
 
@@ -109,7 +112,7 @@ impl<D: Downstream> RequestBody<D> {
                 if self.limit.is_some_and(|limit| self.received > limit) {
                     return Poll::Ready(Err(BodyError::TooLarge));
                 }
-                if matches!(self.length, BodyLength::Length(length) if length == self.received) {
+                if D::ENDS_BY_LENGTH && matches!(self.length, BodyLength::Length(length) if length == self.received) {
                     self.is_ended = true;
                 }
             }

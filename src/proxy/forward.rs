@@ -324,6 +324,11 @@ impl<D: Downstream> Exchange<D> {
         Poll::Ready(Ok(step))
     }
 
+    /// Whether nothing more of the response comes, no trailers either.
+    pub fn is_over(&self) -> bool {
+        self.response.is_ended() && self.trailers.is_none()
+    }
+
     /// The response's trailers, once its body is over.
     pub fn take_trailers(&mut self) -> Option<Box<Head>> {
         self.trailers.take()

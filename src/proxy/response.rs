@@ -130,6 +130,14 @@ impl<D: Downstream> Response<D> {
         Poll::Ready(step)
     }
 
+    /// Whether nothing more comes, no trailers either.
+    pub fn is_over(&self) -> bool {
+        match &self.body {
+            Body::Text(text) => text.is_none(),
+            Body::Exchange(exchange) => exchange.is_over(),
+        }
+    }
+
     /// The trailers, once the body is over.
     pub fn take_trailers(&mut self) -> Option<Box<Head>> {
         match &mut self.body {

@@ -84,6 +84,14 @@ labels! {
         BadRequest = "bad_request",
         /// The TLS handshake failed.
         Tls = "tls",
+        /// HTTP/2: streams are opened and reset, again and again.
+        H2Resets = "h2_resets",
+        /// HTTP/2: frames that ask for nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA), again and again.
+        H2Control = "h2_control",
+        /// HTTP/2: endless heads, refused streams or crumbs of data.
+        H2Flood = "h2_flood",
+        /// HTTP/2: the protocol was broken.
+        H2Protocol = "h2_protocol",
         /// No descriptors or memory were left.
         Descriptors = "descriptors",
     }

@@ -1,6 +1,8 @@
 //! HTTP/1.1 on a stream: what both sides share of reading heads and bodies. Parsing is `crate::http1`'s; what a message
 //! means is not known here.
+pub mod batch;
 pub mod body;
+pub mod frames;
 
 use crate::head::Head;
 use crate::http1::limits::Limits;

@@ -12,6 +12,8 @@ mod framing;
 mod harness_works;
 mod hashing;
 mod health;
+mod http2;
+mod http2_attacks;
 mod ketama;
 mod overload;
 mod reload;

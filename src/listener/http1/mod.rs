@@ -208,6 +208,8 @@ pub struct Http1Downstream {
 }
 
 impl Downstream for Http1Downstream {
+    const ENDS_BY_LENGTH: bool = true;
+
     fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>> {
         let side = &mut *self.side.borrow_mut();
         let buffers = &side.door.worker.buffers;

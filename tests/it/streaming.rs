@@ -1,5 +1,7 @@
 //! Bodies move both ways at once, with back-pressure, and whoever leaves is noticed.
+use crate::harness::http::field;
 use crate::harness::origin::{Body, Framing, Origin, Script};
+use crate::harness::peer::{Peer, client};
 use crate::harness::program::Ringway;
 use crate::harness::wait_for;
 use crate::hashing::{BY_PATH, upstream};
@@ -101,4 +103,63 @@ fn a_slow_reader_holds_the_origin_back() {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
     assert!(rest.len() > size - 1000);
+}
+
+#[test]
+fn events_arrive_when_they_are_sent() {
+    let peer = Peer::new();
+    let ringway = Ringway::start(&format!("{BY_PATH}{}", peer.upstream()));
+    for (framing, wrap) in [("Transfer-Encoding: chunked", true), ("Connection: close", false)] {
+        let mut client = client(&ringway, b"GET /events HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+        let (mut server, ..) = peer.accept();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{framing}\r\n\r\n");
+        server.stream.write_all(head.as_bytes()).unwrap();
+        let fields = client.head().unwrap().unwrap().1;
+        assert_eq!(field(&fields, "transfer-encoding"), Some("chunked"), "the head comes before any event");
+        for number in 0..20 {
+            let event = format!("id: {number}\ndata: x\n\n");
+            let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+            server.stream.write_all(if wrap { chunk.as_bytes() } else { event.as_bytes() }).unwrap();
+            // Nothing more comes until this one has arrived.
+            assert_eq!(client.exactly(chunk.len()).unwrap(), chunk.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn large_bodies_pass_both_ways_at_once_in_little_memory() {
+    const SIZE: usize = 96 << 20;
+    let peer = Peer::new();
+    let ringway = Ringway::start(&format!("{BY_PATH}{}", peer.upstream()));
+    let piece: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+    let head = format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n");
+    let mut client = client(&ringway, head.as_bytes());
+    let (mut server, ..) = peer.accept();
+    std::thread::scope(|scope| {
+        let mut up = client.stream.try_clone().unwrap();
+        scope.spawn({
+            let piece = &piece;
+            move || (0..SIZE >> 20).for_each(|_| up.write_all(piece).unwrap())
+        });
+        // Answers each piece before it takes the next.
+        scope.spawn(move || {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+            server.stream.write_all(head.as_bytes()).unwrap();
+            let (mut part, mut done) = (vec![0; 1 << 16], 0);
+            while done < SIZE {
+                let count = server.stream.read(&mut part).unwrap();
+                server.stream.write_all(&part[..count]).unwrap();
+                done += count;
+            }
+            assert_eq!(done, SIZE);
+        });
+        client.head().unwrap().unwrap();
+        for _ in 0..SIZE >> 20 {
+            assert!(client.exactly(1 << 20).unwrap() == piece, "something came out of order");
+        }
+    });
+    let status = std::fs::read_to_string(format!("/proc/{}/status", ringway.pid())).unwrap();
+    let peak: usize =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok()).unwrap();
+    assert!(peak < 48 << 10, "{peak} KiB at its peak: bodies are not kept");
 }

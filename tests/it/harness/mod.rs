@@ -5,6 +5,7 @@ pub mod h2;
 pub mod http;
 pub mod nginx;
 pub mod origin;
+pub mod peer;
 pub mod program;
 pub mod python;
 

@@ -58,12 +58,17 @@ fn print_upstream(upstream: &Upstream) {
         |endpoint: &crate::snapshot::settings::Endpoint| Member { id: endpoint.id.clone(), weight: endpoint.weight };
     let members: Vec<Member> = upstream.endpoints.iter().map(member).collect();
     let name = &upstream.name;
+    let tls = match &upstream.tls {
+        None => "",
+        Some(tls) if tls.settings().verify => " tls",
+        Some(_) => " tls (not verified)",
+    };
     match Ring::build(&upstream.ring, &members) {
         Err(error) => println!("warning: the ring of {name} cannot be built: {error}"),
         Ok(ring) => {
             let uneven = movement::peak_to_mean(&ring);
             println!(
-                "  upstream {name}: {} endpoints, {} points, {:.1} KiB, expected peak/mean {uneven:.2}, ring {}",
+                "  upstream {name}{tls}: {} endpoints, {} points, {:.1} KiB, expected peak/mean {uneven:.2}, ring {}",
                 members.len(),
                 ring.point_count(),
                 ring.memory_bytes() as f64 / 1024.0,

@@ -4,6 +4,7 @@ use super::table::Found;
 use super::table::Place;
 use super::table::Reader;
 use super::table::Section;
+use super::tls::readable;
 use crate::base::address::Address;
 use crate::base::address::AddressError;
 use crate::base::ids::ListenerName;
@@ -14,7 +15,6 @@ use crate::net::settings::ServerTls;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 /// Reads one `[[listener]]`; `None` when it has no usable address.
 pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Found<Settings>> {
@@ -106,14 +106,6 @@ fn tls(reader: &mut Reader<'_>, listener: &Section<'_>) -> ServerTls {
         reader.problem(&section.place("certificates"), "TLS needs at least one certificate");
     }
     ServerTls { certificates }
-}
-
-fn readable(reader: &mut Reader<'_>, file: &Found<String>) -> PathBuf {
-    let path = PathBuf::from(&file.value);
-    if let Err(error) = std::fs::File::open(&path) {
-        reader.problem(&file.place, format!("{} cannot be read: {error}", file.value));
-    }
-    path
 }
 
 fn networks(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<IpNet> {

@@ -9,6 +9,7 @@ pub mod reference;
 pub mod route;
 pub mod server;
 pub mod table;
+pub mod tls;
 pub mod upstream;
 pub mod watch;
 

@@ -79,21 +79,17 @@ pub fn full() -> String {
 fn key_lines(text: &mut String, section: &str, names: &[&str]) {
     for name in names {
         let key = super::keys::find(section, name);
-        if key.kind == Kind::Table && key.name != "tls" {
+        if key.kind == Kind::Table && key.example.is_empty() {
             continue;
         }
         let sentence = key.doc.split_inclusive(". ").next().unwrap_or(key.doc).trim_end();
         writeln!(text, "# {sentence}").expect("a text takes all that is written");
         // A route needs its upstream and key here, a listener its address: full.toml is a file that works.
         let shown = key.required || (section == "route" && key.name == "key");
-        let line = match (shown, key.default, key.name) {
-            (true, _, _) => format!("{} = {}", key.name, key.example),
-            (false, "", "tls") => {
-                "# tls = { certificates = [{ cert = \"/etc/ringway/site.pem\", key = \"/etc/ringway/site.key\" }] }"
-                    .into()
-            }
-            (false, "", _) => format!("# {} = {}", key.name, key.example),
-            (false, default, _) => format!("{} = {default}", key.name),
+        let line = match (shown, key.default) {
+            (true, _) => format!("{} = {}", key.name, key.example),
+            (false, "") => format!("# {} = {}", key.name, key.example),
+            (false, default) => format!("{} = {default}", key.name),
         };
         writeln!(text, "{line}").expect("a text takes all that is written");
     }

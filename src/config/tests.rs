@@ -101,6 +101,22 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
         &["f.toml:4:34: /no cannot be read", "f.toml:4:47: /no cannot be read"],
     );
     check(
+        "[upstream.cache]",
+        "[upstream.cache]\ntls = { server_name = \"a b\", ca = \"/no\", cert = \"/no\", verfy = true }",
+        &[
+            "f.toml:10:23: \"a b\" is not a server name",
+            "f.toml:10:35: /no cannot be read",
+            "f.toml:10:49: /no cannot be read",
+            "f.toml:10:49: a \"cert\" without a \"key\"",
+            "f.toml:10:56: unknown key \"verfy\" in [upstream.NAME.tls]; did you mean \"verify\"?",
+        ],
+    );
+    check(
+        "[upstream.cache]",
+        "[upstream.cache]\ntls = { ca = \"/dev/null\" }",
+        &["f.toml:10:14: failed to find a certificate in /dev/null"],
+    );
+    check(
         "upstream = \"cache\"",
         "upstream = \"cash\"",
         &["f.toml:6:12: there is no [upstream.cash]; did you mean \"cache\"?"],

@@ -4,6 +4,7 @@ use super::table::Found;
 use super::table::Place;
 use super::table::Reader;
 use super::table::Section;
+use super::tls;
 use crate::base::address::Address;
 use crate::base::address::Location;
 use crate::base::hash::PlacementHash;
@@ -21,6 +22,7 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstr
     section.check_names(reader);
     let mut upstream = Upstream::new(UpstreamName::new(name), endpoints(reader, section));
     let defaults = upstream.clone();
+    upstream.tls = tls::client(reader, section);
     upstream.connect_timeout = section.duration(reader, "connect_timeout").unwrap_or(defaults.connect_timeout);
     upstream.response_timeout = section.duration(reader, "response_timeout");
     upstream.body_timeout = section.duration(reader, "body_timeout").unwrap_or(defaults.body_timeout);
@@ -53,6 +55,7 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstr
         }
     }
     check_size(reader, &section.place("endpoints"), &upstream);
+    check_name(reader, &section.place("tls"), &upstream);
     upstream
 }
 
@@ -168,6 +171,16 @@ fn outlier(reader: &mut Reader<'_>, section: &Section<'_>) -> outlier::Settings 
         window: section.duration(reader, "window").unwrap_or(default.window),
         eject_for: section.duration(reader, "eject_for").unwrap_or(default.eject_for),
         max_ejected: section.share(reader, "max_ejected").unwrap_or(default.max_ejected),
+    }
+}
+
+/// A certificate is for a name or an address; a unix socket has neither.
+fn check_name(reader: &mut Reader<'_>, place: &Place, upstream: &Upstream) {
+    let is_named = upstream.tls.as_ref().is_none_or(|tls| tls.settings().server_name.is_some());
+    let is_unix = |endpoint: &Endpoint| matches!(endpoint.address, Location::At(Address::Unix(_)));
+    if !is_named && upstream.endpoints.iter().any(is_unix) {
+        let message = "a unix socket has no name that its certificate could have; write server_name = \"NAME\"";
+        reader.problem(place, message);
     }
 }
 

@@ -160,8 +160,13 @@ fn build_group(
         }
         members.insert(endpoint.id.clone(), known);
     }
+    let mut settings = settings.clone();
+    if let Some(same) = before.filter(|before| before.settings.tls == settings.tls) {
+        // Its sessions can be resumed, and idle connections stay good.
+        settings.tls = same.settings.tls.clone();
+    }
     let mut group = Group {
-        settings: Arc::new(settings.clone()),
+        settings: Arc::new(settings),
         ring,
         change,
         members,

@@ -3,6 +3,7 @@ use crate::control::state::Group;
 use crate::control::state::Known;
 use crate::control::state::State;
 use crate::health::check::HealthCheck;
+use crate::net::tls_client::TlsClient;
 use crate::probe::Answer;
 use crate::probe::Prober;
 use crate::probe::Probing;
@@ -19,7 +20,15 @@ const MAX_TAKEN: usize = 256;
 pub struct Checks {
     prober: Prober,
     answers: mpsc::Receiver<Answer>,
-    running: HashMap<u64, (Arc<HealthCheck>, Probing)>,
+    running: HashMap<u64, Running>,
+}
+
+/// A probe, which runs until this is dropped, and what it was started with.
+#[derive(Debug)]
+struct Running {
+    check: Arc<HealthCheck>,
+    tls: Option<Arc<TlsClient>>,
+    _probing: Probing,
 }
 
 impl Default for Checks {
@@ -46,22 +55,25 @@ impl Checks {
             for known in group.members.values().filter(|known| !known.endpoint.addresses.is_empty()) {
                 let uid = known.endpoint.uid;
                 let running = match before.remove(&uid) {
-                    Some(running) if running.0 == check => running,
-                    _ => (check.clone(), self.start(group, known, check.clone())),
+                    Some(running) if running.check == check && running.tls == group.settings.tls => running,
+                    _ => self.start(group, known, check.clone()),
                 };
                 self.running.insert(uid, running);
             }
         }
     }
 
-    fn start(&self, group: &Group, known: &Known, check: Arc<HealthCheck>) -> Probing {
+    fn start(&self, group: &Group, known: &Known, check: Arc<HealthCheck>) -> Running {
         let target = Target {
             uid: known.endpoint.uid,
             upstream: group.settings.name.clone(),
             endpoint: known.endpoint.id.clone(),
             host: known.endpoint.address.authority(check.port),
+            location: known.endpoint.address.clone(),
             addresses: known.endpoint.addresses.clone(),
+            tls: group.settings.tls.clone(),
         };
-        self.prober.start(target, check, !known.threshold.is_checked())
+        let probing = self.prober.start(target, check.clone(), !known.threshold.is_checked());
+        Running { check, tls: group.settings.tls.clone(), _probing: probing }
     }
 }

@@ -8,13 +8,13 @@ pub mod settings;
 
 use crate::base::address::Address;
 use crate::base::ids::ListenerName;
+use crate::net::certs::TlsError;
 use crate::net::socket;
 use crate::net::socket::Acceptor;
 use crate::net::socket::Bound;
 use crate::net::stream::Loose;
 use crate::net::stream::Socket;
 use crate::net::tls;
-use crate::net::tls::TlsError;
 use crate::proxy::Proxy;
 use crate::snapshot::stats;
 use crate::telemetry::cells::Gauge;
@@ -50,7 +50,7 @@ pub enum OpenError {
         /// The listener's address.
         address: Address,
         /// Why not.
-        source: TlsError,
+        source: Box<TlsError>,
     },
 }
 
@@ -147,7 +147,7 @@ pub fn prepare(settings: &Settings, workers: Option<usize>) -> Result<Prepared, 
         alpn.push(b"http/1.1");
     }
     let tls = settings.tls.as_ref().map(|tls| tls::acceptor(tls, &alpn)).transpose();
-    let tls = tls.map_err(|source| OpenError::Tls { address: address(), source })?;
+    let tls = tls.map_err(|source| OpenError::Tls { address: address(), source: Box::new(source) })?;
     let sockets = match workers {
         None => Vec::new(),
         Some(workers) => socket::listen(&settings.address, settings.mode, workers)

@@ -1,6 +1,8 @@
 //! Sockets and TLS. Knows no HTTP, no routes, no upstreams.
+pub mod certs;
 pub mod settings;
 pub mod socket;
 pub mod stream;
 pub mod tls;
+pub mod tls_client;
 pub mod unix;

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::client;
+use tokio_rustls::server;
 
 /// The address that stands for whoever comes by a unix socket: some process of this machine.
 pub const LOCAL_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -26,7 +27,9 @@ pub enum Stream {
     /// In clear.
     Plain(Socket),
     /// TLS that we serve.
-    ServerTls(Box<TlsStream<Socket>>),
+    ServerTls(Box<server::TlsStream<Socket>>),
+    /// TLS that we asked for.
+    ClientTls(Box<client::TlsStream<Socket>>),
 }
 
 /// What the system carries bytes by.
@@ -139,6 +142,16 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket,
             Self::ServerTls(stream) => stream.get_ref().0,
+            Self::ClientTls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// The protocol that both sides agreed on by ALPN.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::ServerTls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::ClientTls(stream) => stream.get_ref().1.alpn_protocol(),
         }
     }
 
@@ -180,6 +193,10 @@ impl Stream {
     /// Whether the peer closed, failed or sent something while nobody was reading. Costs a system call only when the
     /// kernel has reported an event since the last read.
     pub fn is_disturbed(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Self::ClientTls(stream) = self {
+            // Session tickets come at any time and are nobody's business but TLS's: only what it lets through counts.
+            return Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut [0])).is_ready();
+        }
         match self.socket().poll_read_ready(cx) {
             Poll::Pending => false,
             Poll::Ready(Err(_)) => true,
@@ -227,6 +244,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::ServerTls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::ClientTls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -236,6 +254,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::ServerTls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::ClientTls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -243,6 +262,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::ServerTls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::ClientTls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -250,6 +270,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::ServerTls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::ClientTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

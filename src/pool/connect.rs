@@ -1,9 +1,11 @@
-//! A new connection, within its limit of time. Endpoints have addresses, tried in turn; names are resolved elsewhere.
+//! A new connection, secured if it is to be, within its limit of time. Endpoints have addresses, tried in turn; names are
+//! resolved elsewhere.
 use crate::base::address::Address;
 use crate::base::address::Location;
 use crate::base::clock;
 use crate::net::stream::Socket;
 use crate::net::stream::Stream;
+use crate::net::tls_client::TlsClient;
 use crate::snapshot::endpoint::Endpoint;
 use crate::worker::wheel::Deadline;
 use std::future::Future;
@@ -28,6 +30,14 @@ pub enum ConnectError {
     /// The endpoint's name was never resolved.
     #[error("connect to {0}: its name was never resolved")]
     Unresolved(Location),
+    /// TLS failed: the endpoint did not prove who it is, refused us, or does not speak it.
+    #[error("agree on TLS with {address}")]
+    Tls {
+        /// Where to.
+        address: Address,
+        /// Why not; timed out when the time for connecting was over.
+        source: io::Error,
+    },
     /// Nobody answered in time.
     #[error("connect to {address} in time")]
     Timeout {
@@ -38,8 +48,10 @@ pub enum ConnectError {
 
 /// Connects to `endpoint` within `allowed`: the address first that took the last connection of this worker, then the others
 /// in turn. Each gets its part of the time that is left. `deadline` is set here; the caller sets it anew for what follows.
+/// With `tls` the connection is secured, and offers `alpn`; an address where that fails is given up like one that refuses.
 pub async fn connect(
     endpoint: &Endpoint,
+    tls: Option<(&TlsClient, &[&[u8]])>,
     worker: usize,
     deadline: &Deadline,
     allowed: Duration,
@@ -52,7 +64,7 @@ pub async fn connect(
         let index = (first + turn) % addresses.len();
         let left = allowed.saturating_sub(started.elapsed());
         deadline.set(left / (addresses.len() - turn) as u32);
-        match connect_to(&addresses[index], deadline).await {
+        match connect_to(&addresses[index], &endpoint.address, tls, deadline).await {
             Ok(stream) => {
                 live.prefer(index);
                 return Ok(stream);
@@ -63,18 +75,33 @@ pub async fn connect(
     Err(failed)
 }
 
-/// Connects to `address` before `deadline`, which the caller has set.
-async fn connect_to(address: &Address, deadline: &Deadline) -> Result<Stream, ConnectError> {
-    let mut connecting = pin!(Socket::connect(address));
-    let connected = poll_fn(|cx| {
-        if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
-            return Poll::Ready(Some(result));
-        }
-        if deadline.poll_expired(cx) { Poll::Ready(None) } else { Poll::Pending }
-    });
-    match connected.await {
-        None => Err(ConnectError::Timeout { address: address.clone() }),
-        Some(Err(source)) => Err(ConnectError::Io { address: address.clone(), source }),
-        Some(Ok(socket)) => Ok(Stream::Plain(socket)),
-    }
+/// Connects to one `address` of `location` before `deadline`, which the caller has set.
+async fn connect_to(
+    address: &Address,
+    location: &Location,
+    tls: Option<(&TlsClient, &[&[u8]])>,
+    deadline: &Deadline,
+) -> Result<Stream, ConnectError> {
+    let socket = match in_time(Socket::connect(address), deadline).await {
+        None => return Err(ConnectError::Timeout { address: address.clone() }),
+        Some(Err(source)) => return Err(ConnectError::Io { address: address.clone(), source }),
+        Some(Ok(socket)) => socket,
+    };
+    let Some((tls, alpn)) = tls else { return Ok(Stream::Plain(socket)) };
+    // In a box: requests in clear should not carry the room a handshake needs.
+    let shaken = in_time(Box::pin(tls.handshake(socket, location, alpn)), deadline).await;
+    shaken
+        .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(|source| ConnectError::Tls { address: address.clone(), source })
+}
+
+/// What `future` gives, unless the deadline expires first.
+async fn in_time<T>(future: impl Future<Output = T>, deadline: &Deadline) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending if deadline.poll_expired(cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }

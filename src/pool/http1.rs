@@ -15,12 +15,18 @@ pub struct Connection {
     /// The stream and what was read of it.
     pub wire: Wire,
     is_reused: bool,
+    security: u64,
 }
 
 impl Connection {
-    /// A connection just made.
-    pub fn new(stream: Stream) -> Self {
-        Self { wire: Wire::new(stream), is_reused: false }
+    /// A connection just made, secured by the [`TlsClient`](crate::net::tls_client::TlsClient) of this id; 0 is in clear.
+    pub fn new(stream: Stream, security: u64) -> Self {
+        Self { wire: Wire::new(stream), is_reused: false, security }
+    }
+
+    /// What secures it, as given to [`Connection::new`].
+    pub fn security(&self) -> u64 {
+        self.security
     }
 
     /// Whether it served a request before: then it may have died unnoticed.

@@ -21,6 +21,9 @@ use std::time::Duration;
 /// How often idle connections are looked through.
 pub const SWEEP: Duration = Duration::from_secs(1);
 
+/// What is offered to endpoints by ALPN.
+const ALPN: &[&[u8]] = &[b"http/1.1"];
+
 /// One worker's idle connections.
 #[derive(Debug)]
 pub struct Pool {
@@ -52,7 +55,7 @@ impl Pool {
         deadline: &Deadline,
         allowed: Duration,
     ) -> Result<Connection, ConnectError> {
-        if let Some(connection) = self.take_idle(endpoint.uid) {
+        if let Some(connection) = self.take_idle(endpoint.uid, security(settings)) {
             return Ok(connection);
         }
         self.connect(endpoint, settings, deadline, allowed).await
@@ -67,8 +70,9 @@ impl Pool {
         allowed: Duration,
     ) -> Result<Connection, ConnectError> {
         let allowed = settings.connect_timeout.min(allowed);
-        let stream = connect::connect(endpoint, self.worker.index, deadline, allowed).await?;
-        Ok(Connection::new(stream))
+        let tls = settings.tls.as_deref().map(|tls| (tls, ALPN));
+        let stream = connect::connect(endpoint, tls, self.worker.index, deadline, allowed).await?;
+        Ok(Connection::new(stream, security(settings)))
     }
 
     /// Keeps a connection on which nothing is under way for the next request to `endpoint`.
@@ -111,17 +115,23 @@ impl Pool {
         self.idle.borrow().keys().filter(|uid| !known.contains(uid)).copied().collect()
     }
 
-    fn take_idle(&self, uid: u64) -> Option<Connection> {
+    /// Connections made under other TLS settings are closed on the way.
+    fn take_idle(&self, uid: u64, security: u64) -> Option<Connection> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&uid)?;
         while let Some((_, mut connection)) = list.connections.pop_back() {
-            if !connection.is_disturbed(&mut cx) {
+            if connection.security() == security && !connection.is_disturbed(&mut cx) {
                 return Some(connection);
             }
         }
         None
     }
+}
+
+/// What secures new connections of an upstream: 0 is in clear.
+fn security(settings: &settings::Upstream) -> u64 {
+    settings.tls.as_ref().map_or(0, |tls| tls.id())
 }
 
 /// Uids are small numbers in order: they need no hashing.

@@ -7,12 +7,14 @@ pub mod http;
 pub mod tcp;
 
 use crate::base::address::Address;
+use crate::base::address::Location;
 use crate::base::clock;
 use crate::base::hash::mix64;
 use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
 use crate::health::check::HealthCheck;
 use crate::health::check::Question;
+use crate::net::tls_client::TlsClient;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +34,7 @@ const MAX_BODY: usize = 64 << 10;
 const JITTER: f64 = 0.1;
 
 /// Who is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     /// The endpoint's uid: one id may have had several addresses.
     pub uid: u64,
@@ -42,8 +44,12 @@ pub struct Target {
     pub endpoint: EndpointId,
     /// What it is called in requests that say nothing else.
     pub host: String,
+    /// Where it is, as written: its certificate has to say so.
+    pub location: Location,
     /// Where it listens: tried in turn.
     pub addresses: Arc<[Address]>,
+    /// What secures connections to it; `None` is in clear.
+    pub tls: Option<Arc<TlsClient>>,
 }
 
 /// What came of one check.
@@ -144,7 +150,12 @@ impl Prober {
 /// Asks once.
 async fn ask(target: &Target, check: &HealthCheck) -> Result<(), ProbeError> {
     let answer = async {
-        let stream = tcp::connect(target, check.port, check.timeout).await?;
+        let alpn: &[&[u8]] = match &check.question {
+            Question::Tcp => &[],
+            Question::Http(_) => &[b"http/1.1"],
+            Question::Grpc(_) => &[b"h2"],
+        };
+        let stream = tcp::connect(target, check.port, alpn, check.timeout).await?;
         match &check.question {
             Question::Tcp => Ok(()),
             Question::Http(question) => http::ask(stream, &target.host, question).await,

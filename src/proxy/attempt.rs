@@ -1,6 +1,7 @@
 //! Which candidate next, under the retry policy, the budget and one overall deadline. Bytes are `forward`'s.
 use crate::base::clock;
 use crate::key::HashKey;
+use crate::net::tls;
 use crate::pool::connect::ConnectError;
 use crate::proxy::Proxy;
 use crate::proxy::admission;
@@ -21,7 +22,9 @@ use crate::snapshot::upstream::Upstream;
 use crate::telemetry::labels::ErrorReason;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RetryReason;
+use crate::telemetry::logging::Throttle;
 use crate::worker::buffers::Draft;
+use std::io;
 use std::time::Duration;
 
 /// A response's head, and the exchange its body comes from.
@@ -211,12 +214,16 @@ async fn once<D: Downstream>(
     let connection = match connected {
         Ok(connection) => connection,
         Err(error) => {
-            let reason = match error {
-                ConnectError::Io { .. } | ConnectError::Unresolved(_) => ErrorReason::Connect,
-                ConnectError::Timeout { .. } => ErrorReason::ConnectTimeout,
+            let (reason, kind) = match &error {
+                ConnectError::Io { .. } | ConnectError::Unresolved(_) => (ErrorReason::Connect, Kind::UpstreamConnect),
+                ConnectError::Timeout { .. } => (ErrorReason::ConnectTimeout, Kind::UpstreamConnect),
+                ConnectError::Tls { source, .. } => {
+                    report_tls(upstream, endpoint, source);
+                    (ErrorReason::Tls, Kind::UpstreamTls)
+                }
             };
             proxy.blame(upstream, endpoint, Some(reason));
-            return Err(failed(Failure::Connect, ProxyError::with(Kind::UpstreamConnect, error), 0, body));
+            return Err(failed(Failure::Connect, ProxyError::with(kind, error), 0, body));
         }
     };
     let allowed = Allowed {
@@ -253,6 +260,11 @@ fn classify<D>(
         ExchangeError::Reset { was_reused: true, had_response: false, .. } => {
             (Failure::StaleConnection, Kind::UpstreamReset, None)
         }
+        // In TLS 1.3 an endpoint that does not take our certificate says so only now.
+        ExchangeError::Reset { source, .. } if tls::is_tls_failure(source) => {
+            report_tls(upstream, endpoint, source);
+            (Failure::Reset, Kind::UpstreamTls, Some(ErrorReason::Tls))
+        }
         ExchangeError::Reset { .. } => (Failure::Reset, Kind::UpstreamReset, Some(ErrorReason::Reset)),
         ExchangeError::Timeout => (Failure::Timeout, Kind::UpstreamTimeout, Some(ErrorReason::Timeout)),
         ExchangeError::BadResponse(_) => {
@@ -263,6 +275,15 @@ fn classify<D>(
         proxy.blame(upstream, endpoint, reason);
     }
     failed(failure, ProxyError::with(kind, error), sent, body)
+}
+
+/// Says why TLS fails: most often somebody has to renew a certificate or correct a setting.
+fn report_tls(upstream: &Upstream, endpoint: &Endpoint, error: &io::Error) {
+    static FAILURES: Throttle = Throttle::new();
+    if let Some(held_back) = FAILURES.pass() {
+        let (upstream, endpoint) = (&upstream.name, &endpoint.id);
+        tracing::warn!(%upstream, %endpoint, %error, held_back, "TLS with an endpoint failed.");
+    }
 }
 
 fn failed<D>(failure: Failure, error: ProxyError, sent: u64, body: RequestBody<D>) -> Failed<D> {

@@ -36,6 +36,8 @@ pub enum Kind {
     Overloaded,
     /// Upstream: no connection.
     UpstreamConnect,
+    /// Upstream: a connection, but no TLS on it.
+    UpstreamTls,
     /// Upstream: the connection died before a response head.
     UpstreamReset,
     /// Upstream: the response is not HTTP that may be passed on.

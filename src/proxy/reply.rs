@@ -32,6 +32,7 @@ pub fn of(kind: Kind) -> Reply {
         Kind::ClientClosed => (499, "client_closed", "The client closed the connection."),
         Kind::Internal => (500, "internal", "The proxy failed to handle this request."),
         Kind::UpstreamConnect => (502, "upstream_connect", "No connection could be made to an upstream server."),
+        Kind::UpstreamTls => (502, "upstream_tls", "No secure connection could be made to an upstream server."),
         Kind::UpstreamReset => (502, "upstream_reset", "The upstream server closed the connection before it answered."),
         Kind::BadUpstreamResponse => (502, "bad_upstream_response", "The upstream server's response is malformed."),
         Kind::Overloaded => (503, "overloaded", "The upstream server has as many requests as it may take."),

@@ -4,7 +4,9 @@ use crate::base::ids::{EndpointId, UpstreamName};
 use crate::base::units::Ratio;
 use crate::health::check::HealthCheck;
 use crate::health::outlier;
+use crate::net::tls_client::TlsClient;
 use crate::ring;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A named group of endpoints and its policies, as written.
@@ -18,7 +20,9 @@ pub struct Upstream {
     pub ring: ring::settings::Settings,
     /// How many candidates after the first may serve; `None` means all.
     pub failover: Option<usize>,
-    /// Longest time to connect (default 1 s).
+    /// What secures connections to its endpoints; `None` is in clear.
+    pub tls: Option<Arc<TlsClient>>,
+    /// Longest time to connect, a TLS handshake included (default 1 s).
     pub connect_timeout: Duration,
     /// Longest time from a request sent to its response head, for each attempt; `None`: the route's timeout alone.
     pub response_timeout: Option<Duration>,
@@ -61,6 +65,7 @@ impl Upstream {
             endpoints,
             ring: ring::settings::Settings::default(),
             failover: None,
+            tls: None,
             connect_timeout: Duration::from_secs(1),
             response_timeout: None,
             body_timeout: Duration::from_secs(300),

@@ -42,6 +42,8 @@ labels! {
         Connect = "connect",
         /// It did not take the connection in time.
         ConnectTimeout = "connect_timeout",
+        /// There was a connection, but no TLS on it: it did not prove who it is, refused us, or took too long.
+        Tls = "tls",
         /// The connection died before a response head.
         Reset = "reset",
         /// No response head in time.

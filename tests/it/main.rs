@@ -24,3 +24,4 @@ mod shutdown;
 mod spikes;
 mod streaming;
 mod tunnels;
+mod upstream_tls;

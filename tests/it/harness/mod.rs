@@ -8,6 +8,7 @@ pub mod origin;
 pub mod peer;
 pub mod program;
 pub mod python;
+pub mod tls;
 
 use ringway::base::clock;
 use std::net::{SocketAddr, TcpListener};

@@ -9,10 +9,15 @@ use crate::base::address::Address;
 use crate::base::clock;
 use crate::config;
 use crate::config::Config;
+use crate::config::mask;
 use crate::config::watch::ConfigWatch;
 use crate::control::Control;
+use crate::control::ControlError;
 use crate::control::ControlHandle;
+use crate::control::Drain;
 use crate::control::Published;
+use crate::control::apply::Drained;
+use crate::control::history::Cause;
 use crate::lifecycle::settings::ReloadOn;
 use crate::lifecycle::shutdown;
 use crate::lifecycle::shutdown::Ended;
@@ -33,6 +38,7 @@ use crate::telemetry::logging;
 use crate::telemetry::logging::LevelHandle;
 use crate::telemetry::panics;
 use crate::telemetry::settings::AccessFormat;
+use crate::telemetry::settings::Level;
 use crate::worker::Remote;
 use crate::worker::Worker;
 use crate::worker::Workers;
@@ -119,6 +125,7 @@ pub async fn run(
         admin: admin_listener.local_addr().unwrap_or(config.admin.address),
         listeners: prepared.iter().filter_map(listener::Prepared::address).collect(),
     };
+    let history = control.history();
     tokio::spawn(control.run(remote.clone()));
     for prepared in prepared {
         start_listener(&remote, &snapshots, prepared).await;
@@ -128,15 +135,16 @@ pub async fn run(
         started: clock::now(),
         workers: count,
         access_log: access_log.as_ref().map(AccessLogWriter::control),
+        control: control_handle.clone(),
+        level: level.clone(),
         requests,
         state: Mutex::new(SharedState::new(&config)),
     });
-    let admin = Arc::new(Admin { snapshots: snapshots.clone(), operator: Arc::new(Desk(shared.clone())) });
+    let admin = Arc::new(Admin { snapshots: snapshots.clone(), history, operator: Arc::new(Desk(shared.clone())) });
     tokio::spawn(admin::serve(admin, admin_listener));
     let watch = path.as_ref().map(|path| ConfigWatch::start(path.clone(), config.sources.clone()));
     let is_watching = config.server.reload == ReloadOn::Watch;
-    let mut reloader =
-        Reloader { config, path, control: control_handle, snapshots, remote: remote.clone(), level, shared };
+    let mut reloader = Reloader { config, path, control: control_handle, snapshots, remote: remote.clone(), shared };
     log_start(&addresses, count);
     systemd::ready();
     on_ready(&addresses);
@@ -236,6 +244,8 @@ struct Shared {
     started: Instant,
     workers: usize,
     access_log: Option<AccessLogControl>,
+    control: ControlHandle,
+    level: LevelHandle,
     requests: mpsc::Sender<oneshot::Sender<Result<String, String>>>,
     state: Mutex<SharedState>,
 }
@@ -244,17 +254,18 @@ struct SharedState {
     not_ready: Option<&'static str>,
     reloads: Reloads,
     config: Vec<(String, String)>,
+    admin: Arc<admin::settings::Settings>,
 }
 
 impl SharedState {
     fn new(config: &Config) -> Self {
         let reloads = Reloads { successes: 1, failures: 0, last_succeeded: true, last_success: clock::since_epoch() };
-        Self { not_ready: None, reloads, config: texts(config) }
+        Self { not_ready: None, reloads, config: texts(config), admin: Arc::new(config.admin.clone()) }
     }
 }
 
 fn texts(config: &Config) -> Vec<(String, String)> {
-    config.sources.files.iter().map(|file| (file.name.clone(), file.text.clone())).collect()
+    config.sources.files.iter().map(|file| (file.name.clone(), mask::masked(&file.text))).collect()
 }
 
 impl Shared {
@@ -281,6 +292,24 @@ impl Operator for Desk {
         })
     }
 
+    fn drain(&self, drain: Drain) -> Later<Result<Drained, ControlError>> {
+        let control = self.0.control.clone();
+        Box::pin(async move { control.drain(drain).await })
+    }
+
+    fn settings(&self) -> Arc<admin::settings::Settings> {
+        self.0.with(|state| state.admin.clone())
+    }
+
+    fn log_level(&self) -> Level {
+        self.0.level.level()
+    }
+
+    fn set_log_level(&self, level: Level) {
+        self.0.level.set(level);
+        tracing::info!(level = level.as_str(), "The log level was changed, as an operator wants.");
+    }
+
     fn config(&self) -> Vec<(String, String)> {
         self.0.with(|state| state.config.clone())
     }
@@ -305,7 +334,6 @@ struct Reloader {
     control: ControlHandle,
     snapshots: Arc<SnapshotHandle>,
     remote: Remote,
-    level: LevelHandle,
     shared: Arc<Shared>,
 }
 
@@ -328,23 +356,24 @@ impl Reloader {
                 intent = signals.next() => match intent {
                     Intent::Stop | Intent::End => return,
                     // The outcome is in the log and in the metrics.
-                    Intent::Reload => drop(self.reload("SIGHUP").await),
+                    Intent::Reload => drop(self.reload(Cause::Signal).await),
                     Intent::ReopenLog => self.shared.access_log.iter().for_each(AccessLogControl::reopen),
                 },
                 Some(answer) = requests.recv() => {
-                    let outcome = self.reload("the admin interface").await;
+                    let outcome = self.reload(Cause::Admin).await;
                     if answer.send(outcome).is_err() {
                         tracing::debug!("Nobody waited for a reload any more.");
                     }
                 }
-                () = changed => drop(self.reload("a change of the file").await),
+                () = changed => drop(self.reload(Cause::File).await),
             }
         }
     }
 
-    async fn reload(&mut self, cause: &str) -> Result<String, String> {
+    async fn reload(&mut self, cause: Cause) -> Result<String, String> {
         systemd::reloading();
-        let outcome = self.take_up().await;
+        let outcome = self.take_up(cause).await;
+        let cause = cause.as_str();
         self.shared.with(|state| {
             state.reloads.last_succeeded = outcome.is_ok();
             match &outcome {
@@ -352,6 +381,7 @@ impl Reloader {
                     state.reloads.successes += 1;
                     state.reloads.last_success = clock::since_epoch();
                     state.config = texts(&self.config);
+                    state.admin = Arc::new(self.config.admin.clone());
                 }
                 Err(_) => state.reloads.failures += 1,
             }
@@ -365,13 +395,15 @@ impl Reloader {
     }
 
     /// Read, validate, take addresses, build, verify, publish; then the doors. Up to the publishing nothing has changed.
-    async fn take_up(&mut self) -> Result<String, String> {
+    async fn take_up(&mut self, cause: Cause) -> Result<String, String> {
         let Some(path) = &self.path else {
             return Err("this configuration is built in, there is no file to read".into());
         };
         let next = config::load(path).map_err(|problems| problems.to_string())?;
         if next.sources.hash == self.config.sources.hash {
-            return Ok("nothing has changed".into());
+            let had_token = std::mem::replace(&mut self.config.admin.token, next.admin.token);
+            let is_same = had_token == self.config.admin.token;
+            return Ok(if is_same { "nothing has changed" } else { "the admin token is another" }.into());
         }
         self.refuse_restarts(&next)?;
         let mut prepared = Vec::new();
@@ -380,9 +412,11 @@ impl Reloader {
             let workers = is_new.then_some(self.shared.workers);
             prepared.push(listener::prepare(settings, workers).map_err(|error| error.to_string())?);
         }
-        let published = self.control.replace(next.desired()).await.map_err(|error| error.to_string())?;
+        let published = self.control.replace(next.desired(), cause).await.map_err(|error| error.to_string())?;
         self.swap_doors(&next, prepared).await;
-        self.level.set(next.log.level);
+        if next.log.level != self.config.log.level {
+            self.shared.level.set(next.log.level);
+        }
         for warning in &next.warnings {
             tracing::warn!("{warning}");
         }
@@ -395,7 +429,7 @@ impl Reloader {
         let changed = [
             ("server.workers", old.server.workers != next.server.workers),
             ("server.reload", old.server.reload != next.server.reload),
-            ("admin.address", old.admin != next.admin),
+            ("admin.address", old.admin.address != next.admin.address),
             ("log.access", old.log.access != next.log.access),
             ("log.access_path", old.log.access_path != next.log.access_path),
         ];

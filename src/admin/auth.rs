@@ -1,42 +1,87 @@
-//! Who may call: loopback only, not through a proxy, not from a page of somebody else's. Paths are not known here.
+//! Who may call: with the token if there is one, not through a proxy, not from a page of somebody else's.
+use super::settings::Settings;
 use http::HeaderMap;
 use http::Method;
 use http::Request;
+use http::StatusCode;
 use http::header;
 use std::net::IpAddr;
 
-/// Whether a request may be answered; if not, why.
-pub fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
+/// Why a call is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// 401 without a valid token, else 403.
+    pub status: StatusCode,
+    /// In words.
+    pub message: &'static str,
+}
+
+const fn forbidden(message: &'static str) -> Refusal {
+    Refusal { status: StatusCode::FORBIDDEN, message }
+}
+
+/// Whether a request may be answered.
+///
+/// # Errors
+/// Why not.
+pub fn check<B>(request: &Request<B>, settings: &Settings) -> Result<(), Refusal> {
     let headers = request.headers();
-    // A scrape or a probe harms nobody, wherever it comes from.
-    if matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics") {
+    // A probe learns a yes or a no, wherever it comes from.
+    if matches!(request.uri().path(), "/healthz" | "/readyz") {
         return Ok(());
     }
     if ["via", "forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name)) {
-        return Err("this request came through a proxy; call the admin address directly");
+        return Err(forbidden("this request came through a proxy; call the admin address directly"));
     }
-    if !is_own_host(headers) {
-        return Err("the Host of this request is not this machine's loopback");
+    if request.uri().path() == "/metrics" {
+        return Ok(());
+    }
+    if !is_own_host(headers, settings) {
+        return Err(forbidden(
+            "the Host of this request is not this admin interface's; call it by its address, or list the name in admin.hosts",
+        ));
     }
     if headers.get(header::ORIGIN).is_some_and(|origin| !is_own_origin(origin.as_bytes(), headers)) {
-        return Err("this request was made by a page from elsewhere");
+        return Err(forbidden("this request was made by a page from elsewhere"));
     }
-    let kind = headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    if request.method() == Method::POST && kind != Some(b"application/json") {
-        return Err("POST needs Content-Type: application/json");
+    match &settings.token {
+        Some(token) => match bearer(headers) {
+            Some(given) if token.is(given) => Ok(()),
+            _ => Err(Refusal {
+                status: StatusCode::UNAUTHORIZED,
+                message: "this needs the admin token: Authorization: Bearer TOKEN",
+            }),
+        },
+        // No form of a page can send this type without asking first.
+        None if request.method() == Method::POST && !is_json(headers) => {
+            Err(forbidden("POST needs Content-Type: application/json"))
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
-/// A name that somebody else's DNS points at loopback would let their pages in.
-fn is_own_host(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return false };
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// A name that somebody else's DNS points at this address would let their pages in; numbers cannot be pointed elsewhere.
+fn is_own_host(headers: &HeaderMap, settings: &Settings) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) else { return false };
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    let number = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_own_number = number.is_ok_and(|number| number.is_loopback() || !settings.address.ip().is_loopback());
+    let mut names = settings.hosts.iter().map(String::as_str).chain(["localhost"]);
+    is_own_number || names.any(|own| own.eq_ignore_ascii_case(name))
 }
 
 fn is_own_origin(origin: &[u8], headers: &HeaderMap) -> bool {
@@ -47,30 +92,93 @@ fn is_own_origin(origin: &[u8], headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::settings::Token;
 
-    fn allowed(method: &str, fields: &[(&str, &str)]) -> bool {
-        let mut request = Request::builder().method(method).uri("/api/v1/status");
+    const HOST: (&str, &str) = ("host", "127.0.0.1:9900");
+    const JSON: (&str, &str) = ("content-type", "application/json");
+
+    /// The status of a refusal, or 200.
+    fn answer(settings: &Settings, method: &str, path: &str, fields: &[(&str, &str)]) -> u16 {
+        let mut request = Request::builder().method(method).uri(path);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        check(&request.body(()).unwrap()).is_ok()
+        check(&request.body(()).unwrap(), settings).map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
+    }
+
+    fn with_token(address: &str) -> Settings {
+        let token = Some(Token::new("s3cret".into()));
+        Settings { address: address.parse().unwrap(), token, hosts: vec!["ringway.internal".into()] }
     }
 
     #[test]
     fn only_direct_calls_from_this_machine_are_answered() {
-        let host = ("host", "127.0.0.1:9900");
-        assert!(
-            allowed("GET", &[host])
-                && allowed("GET", &[("host", "localhost:9900")])
-                && allowed("GET", &[("host", "[::1]:9900")])
-        );
-        assert!(!allowed("GET", &[]) && !allowed("GET", &[("host", "evil.example:9900")]));
-        for name in ["via", "forwarded", "x-forwarded-for"] {
-            assert!(!allowed("GET", &[host, (name, "x")]), "{name}");
+        let get = |fields: &[(&str, &str)]| answer(&Settings::default(), "GET", "/api/v1/status", fields);
+        for host in ["127.0.0.1:9900", "localhost:9900", "LOCALHOST", "[::1]:9900"] {
+            assert_eq!(get(&[("host", host)]), 200, "{host}");
         }
-        assert!(allowed("GET", &[host, ("origin", "http://127.0.0.1:9900")]));
-        assert!(!allowed("GET", &[host, ("origin", "http://evil.example")]));
-        assert!(!allowed("POST", &[host]) && !allowed("POST", &[host, ("content-type", "text/plain")]));
-        assert!(allowed("POST", &[host, ("content-type", "application/json")]));
+        for host in ["evil.example:9900", "10.0.0.1:9900", "127.0.0.1.evil.example", ""] {
+            assert_eq!(get(&[("host", host)]), 403, "{host}");
+        }
+        assert_eq!(get(&[]), 403);
+        assert_eq!(get(&[HOST, ("host", "evil.example")]), 403, "two of them");
+        for name in ["via", "forwarded", "x-forwarded-for"] {
+            assert_eq!(get(&[HOST, (name, "x")]), 403, "{name}");
+        }
+        assert_eq!(get(&[HOST, ("origin", "http://127.0.0.1:9900")]), 200);
+        for origin in ["http://evil.example", "null", "https://127.0.0.1:9900", "http://127.0.0.1:9901"] {
+            assert_eq!(get(&[HOST, ("origin", origin)]), 403, "{origin}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_a_post_needs_a_type_that_no_form_has() {
+        let post = |fields: &[(&str, &str)]| answer(&Settings::default(), "POST", "/api/v1/reload", fields);
+        assert_eq!((post(&[HOST]), post(&[HOST, ("content-type", "text/plain")])), (403, 403));
+        assert_eq!(
+            (post(&[HOST, JSON]), post(&[HOST, ("content-type", "application/json; charset=utf-8")])),
+            (200, 200)
+        );
+    }
+
+    #[test]
+    fn a_token_opens_all_and_is_needed_for_all_but_probes_and_scrapes() {
+        let settings = with_token("127.0.0.1:9900");
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            assert_eq!(answer(&settings, "GET", path, &[]), 200, "{path}");
+        }
+        for (fields, expected) in [
+            (&[HOST][..], 401),
+            (&[HOST, ("authorization", "Bearer s3cret")], 200),
+            (&[HOST, ("authorization", "bearer  s3cret ")], 200),
+            (&[HOST, ("authorization", "Bearer s3cre")], 401),
+            (&[HOST, ("authorization", "Bearer s3cretx")], 401),
+            (&[HOST, ("authorization", "Bearer ")], 401),
+            (&[HOST, ("authorization", "Basic s3cret")], 401),
+            (&[HOST, ("authorization", "Bearer s3cret"), ("via", "1.1 x")], 403),
+            (&[HOST, ("authorization", "Bearer s3cret"), ("origin", "http://evil.example")], 403),
+            (&[("host", "evil.example"), ("authorization", "Bearer s3cret")], 403),
+        ] {
+            assert_eq!(answer(&settings, "GET", "/api/v1/status", fields), expected, "{fields:?}");
+            assert_eq!(answer(&settings, "POST", "/api/v1/reload", fields), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn beyond_loopback_numbers_and_listed_names_are_its_own() {
+        let settings = with_token("0.0.0.0:9900");
+        let get =
+            |host| answer(&settings, "GET", "/api/v1/status", &[("host", host), ("authorization", "Bearer s3cret")]);
+        for host in ["10.0.0.1:9900", "[2001:db8::1]:9900", "ringway.internal:9900", "localhost"] {
+            assert_eq!(get(host), 200, "{host}");
+        }
+        assert_eq!(get("evil.example"), 403);
+    }
+
+    #[test]
+    fn a_scrape_through_a_proxy_is_refused_and_a_probe_is_not() {
+        let through = [("x-forwarded-for", "1.1.1.1")];
+        assert_eq!(answer(&Settings::default(), "GET", "/metrics", &through), 403);
+        assert_eq!(answer(&Settings::default(), "GET", "/readyz", &through), 200);
     }
 }

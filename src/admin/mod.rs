@@ -1,29 +1,42 @@
-//! Operators' door: a JSON API on a separate address, for loopback only.
+//! Operators' door: a JSON API on a separate address.
 pub mod auth;
 pub mod metrics;
 pub mod ports;
+pub mod query;
+pub mod reply;
 pub mod settings;
 pub mod view;
 
+#[cfg(test)]
+mod tests;
+
 use crate::analysis::explain;
+use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
+use crate::control::ControlError;
+use crate::control::Drain;
+use crate::control::history::History;
 use crate::head::Client;
 use crate::snapshot::handle::SnapshotHandle;
-use bytes::Bytes;
+use crate::telemetry::settings::Level;
 use http::Method;
 use http::Request;
-use http::Response;
 use http::StatusCode;
-use http_body_util::Full;
+use http_body_util::BodyExt;
+use http_body_util::Limited;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use ports::Operator;
-use serde::Serialize;
+use query::Asked;
+use query::pairs;
+use reply::Reply;
+use reply::json;
+use reply::problem;
+use reply::reply;
+use reply::text;
 use std::convert::Infallible;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -33,6 +46,9 @@ use tokio::sync::Semaphore;
 const MAX_CONNECTIONS: usize = 64;
 /// Longest time for a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for its body, and the body's size.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_BODY: usize = 4 << 10;
 /// Pause when no connection can be accepted.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,11 +56,11 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 pub struct Admin {
     /// Where snapshots appear.
     pub snapshots: Arc<SnapshotHandle>,
+    /// The last changes.
+    pub history: History,
     /// The rest of the program.
     pub operator: Arc<dyn Operator>,
 }
-
-type Reply = Response<Full<Bytes>>;
 
 /// Serves until the task is dropped.
 pub async fn serve(admin: Arc<Admin>, listener: TcpListener) {
@@ -77,12 +93,14 @@ pub async fn serve(admin: Arc<Admin>, listener: TcpListener) {
 
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
-        if let Err(message) = auth::check(&request) {
-            return json(StatusCode::FORBIDDEN, &Problem { error: message.to_string() });
+        if let Err(refusal) = auth::check(&request, &self.operator.settings()) {
+            return reply::refusal(refusal);
         }
-        let path: Vec<&str> = request.uri().path().split('/').skip(1).collect();
-        let query = request.uri().query().unwrap_or_default();
-        match (request.method(), path.as_slice()) {
+        let (head, body) = request.into_parts();
+        let segments = query::segments(head.uri.path());
+        let path: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let query = head.uri.query().unwrap_or_default();
+        match (&head.method, path.as_slice()) {
             (&Method::GET | &Method::HEAD, ["healthz"]) => text(StatusCode::OK, "alive\n"),
             (&Method::GET | &Method::HEAD, ["readyz"]) => self.ready(),
             (&Method::GET, ["metrics"]) => self.metrics(),
@@ -93,13 +111,25 @@ impl Admin {
                 json(StatusCode::OK, &view::upstreams(&self.snapshots.load()))
             }
             (&Method::GET, ["api", "v1", "config"]) => self.config(),
+            (&Method::GET, ["api", "v1", "history"]) => json(StatusCode::OK, &view::history(&self.history.changes())),
+            (&Method::GET, ["api", "v1", "loglevel"]) => self.log_level(),
+            (&Method::POST, ["api", "v1", "loglevel"]) => self.set_log_level(body).await,
+            (&Method::GET, ["api", "v1", "upstreams", name, "ring"]) => self.ring(name),
             (&Method::GET, ["api", "v1", "explain"]) => self.explain(query),
             (&Method::GET, ["api", "v1", "upstreams", name, "explain"]) => self.explain_in(name, query),
             (&Method::POST, ["api", "v1", "reload"]) => self.reload().await,
-            (_, ["api", "v1", "reload"]) => problem(StatusCode::METHOD_NOT_ALLOWED, "reload takes POST"),
+            (&Method::POST, ["api", "v1", "upstreams", upstream, "endpoints", id, "drain"]) => {
+                self.drain(upstream, id, true).await
+            }
+            (&Method::POST, ["api", "v1", "upstreams", upstream, "endpoints", id, "undrain"]) => {
+                self.drain(upstream, id, false).await
+            }
+            (_, ["api", "v1", "reload"] | ["api", "v1", "upstreams", _, "endpoints", _, "drain" | "undrain"]) => {
+                problem(StatusCode::METHOD_NOT_ALLOWED, "this takes POST")
+            }
             _ => problem(
                 StatusCode::NOT_FOUND,
-                "there is /metrics, /healthz, /readyz, /api/v1/status, /api/v1/config, /api/v1/upstreams, /api/v1/explain?url=, POST /api/v1/reload",
+                "there is /metrics, /healthz, /readyz, and below /api/v1: status, config, history, loglevel, upstreams, upstreams/U/ring, explain?url=, upstreams/U/explain?key=, POST reload, POST loglevel, POST upstreams/U/endpoints/ID/drain, POST upstreams/U/endpoints/ID/undrain",
             ),
         }
     }
@@ -118,11 +148,38 @@ impl Admin {
         }
     }
 
-    /// As written, one file after the other. This version's files hold no secrets, only names of files that do.
+    /// As written, one file after the other.
     fn config(&self) -> Reply {
         let parts = self.operator.config();
         let text: Vec<String> = parts.into_iter().map(|(name, text)| format!("# {name}\n{text}")).collect();
         reply(StatusCode::OK, "text/plain; charset=utf-8", text.join("\n").into_bytes())
+    }
+
+    fn ring(&self, name: &str) -> Reply {
+        match self.snapshots.load().upstream_named(&UpstreamName::new(name)) {
+            Some(upstream) => json(StatusCode::OK, &view::ring(upstream)),
+            None => problem(StatusCode::NOT_FOUND, "there is no such upstream"),
+        }
+    }
+
+    fn log_level(&self) -> Reply {
+        json(StatusCode::OK, &view::LogLevel { level: self.operator.log_level().as_str().to_string() })
+    }
+
+    async fn set_log_level(&self, body: Incoming) -> Reply {
+        let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
+        let bytes = read.await.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+        let wanted: Option<view::LogLevel> = serde_json::from_slice(&bytes).ok();
+        match wanted.and_then(|wanted| Level::of(&wanted.level)) {
+            Some(level) => {
+                self.operator.set_log_level(level);
+                self.log_level()
+            }
+            None => problem(
+                StatusCode::BAD_REQUEST,
+                "this takes {\"level\": \"info\"}, or one of error, warn, debug, trace",
+            ),
+        }
     }
 
     fn explain(&self, query: &str) -> Reply {
@@ -155,82 +212,16 @@ impl Admin {
     async fn reload(&self) -> Reply {
         match self.operator.reload().await {
             Ok(done) => json(StatusCode::OK, &serde_json::json!({ "result": done })),
-            Err(problems) => json(StatusCode::UNPROCESSABLE_ENTITY, &Problem { error: problems }),
+            Err(problems) => problem(StatusCode::UNPROCESSABLE_ENTITY, &problems),
         }
     }
-}
 
-#[derive(Serialize)]
-struct Problem {
-    error: String,
-}
-
-/// What is to be explained.
-struct Asked {
-    url: String,
-    method: String,
-    headers: Vec<(String, String)>,
-    client_ip: IpAddr,
-    listener: Option<String>,
-}
-
-impl Asked {
-    fn parse(query: &str) -> Option<Self> {
-        let (mut url, mut method, mut headers) = (None, "GET".to_string(), Vec::new());
-        let (mut client_ip, mut listener) = (IpAddr::V4(Ipv4Addr::LOCALHOST), None);
-        for (name, value) in pairs(query) {
-            match name.as_str() {
-                "url" => url = Some(value),
-                "method" => method = value,
-                "header" => {
-                    let (name, value) = value.split_once(':')?;
-                    headers.push((name.trim().to_string(), value.trim().to_string()));
-                }
-                "client_ip" => client_ip = value.parse().ok()?,
-                "listener" => listener = Some(value),
-                _ => return None,
-            }
+    async fn drain(&self, upstream: &str, id: &str, is_on: bool) -> Reply {
+        let drain = Drain { upstream: UpstreamName::new(upstream), endpoint: EndpointId::new(id), is_on };
+        match self.operator.drain(drain.clone()).await {
+            Ok(drained) => json(StatusCode::OK, &view::drained(&self.snapshots.load(), &drain, drained)),
+            Err(error @ ControlError::NoEndpoint(..)) => problem(StatusCode::NOT_FOUND, &error.to_string()),
+            Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         }
-        Some(Self { url: url?, method, headers, client_ip, listener })
     }
-}
-
-/// The pairs of a query, decoded.
-fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
-    let decode = |text: &str| {
-        let text = text.replace('+', " ");
-        percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned()
-    };
-    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(name), decode(value))
-    })
-}
-
-fn reply(status: StatusCode, kind: &str, body: Vec<u8>) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
-    *reply.status_mut() = status;
-    if let Ok(kind) = http::HeaderValue::from_str(kind) {
-        reply.headers_mut().insert(http::header::CONTENT_TYPE, kind);
-    }
-    reply.headers_mut().insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    reply
-}
-
-fn text(status: StatusCode, body: &str) -> Reply {
-    reply(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> Reply {
-    match serde_json::to_vec_pretty(body) {
-        Ok(mut body) => {
-            body.push(b'\n');
-            reply(status, "application/json", body)
-        }
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
-    }
-}
-
-fn problem(status: StatusCode, message: &str) -> Reply {
-    json(status, &Problem { error: message.to_string() })
 }

@@ -1,7 +1,13 @@
 //! What the admin interface asks of the program; `app` answers.
+use crate::admin::settings::Settings;
+use crate::control::ControlError;
+use crate::control::Drain;
+use crate::control::apply::Drained;
 use crate::telemetry::access_log::AccessLogControl;
+use crate::telemetry::settings::Level;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A future that may cross threads.
@@ -11,7 +17,15 @@ pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub trait Operator: Send + Sync {
     /// Reads the configuration again: what came of it, or everything that is wrong.
     fn reload(&self) -> Later<Result<String, String>>;
-    /// The configuration as written, before `${}`: file names and texts.
+    /// Begins or ends a drain.
+    fn drain(&self, drain: Drain) -> Later<Result<Drained, ControlError>>;
+    /// Who may call, and how.
+    fn settings(&self) -> Arc<Settings>;
+    /// How much the program says of itself.
+    fn log_level(&self) -> Level;
+    /// Changes that until the file's level changes, or the program ends.
+    fn set_log_level(&self, level: Level);
+    /// The configuration as written, before `${}`, secrets masked: file names and texts.
     fn config(&self) -> Vec<(String, String)>;
     /// What is known of the process now.
     fn process(&self) -> Process;

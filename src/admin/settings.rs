@@ -1,15 +1,43 @@
-//! Where operators come in.
+//! Where operators come in, and who is one.
+use std::fmt;
 use std::net::SocketAddr;
+use subtle::ConstantTimeEq;
 
 /// The admin interface, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where it listens: a loopback address (default `127.0.0.1:9900`).
+    /// Where it listens; without a token a loopback address (default `127.0.0.1:9900`).
     pub address: SocketAddr,
+    /// What callers must know; `None`: whoever reaches the address may call.
+    pub token: Option<Token>,
+    /// Names by which callers may call it, beside `localhost` and numbers.
+    pub hosts: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 9900)) }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9900)), token: None, hosts: Vec::new() }
+    }
+}
+
+/// A secret that callers show. Never printed, and compared in a time that tells nothing but its length.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// A token of this text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Whether this is it.
+    pub fn is(&self, given: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(given).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token(***)")
     }
 }

@@ -1,5 +1,10 @@
 //! The JSON shapes of the API: what operators' scripts read, so they change only by adding.
 use super::ports::Process;
+use crate::base::clock;
+use crate::base::ids::UpstreamName;
+use crate::control::Drain;
+use crate::control::apply;
+use crate::control::history;
 use crate::ring::Slot;
 use crate::ring::fingerprint;
 use crate::snapshot::Snapshot;
@@ -105,6 +110,40 @@ pub struct Check {
     pub seconds_ago: f64,
 }
 
+/// `/api/v1/upstreams/U/endpoints/ID/drain` and `undrain`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Drained {
+    /// The upstream's name.
+    pub upstream: String,
+    /// The endpoint's id.
+    pub endpoint: String,
+    /// Its state now.
+    pub state: String,
+    /// Whether the call changed anything.
+    pub changed: bool,
+    /// Requests on their way at it.
+    pub in_flight: u64,
+    /// Endpoints of the upstream that are available now.
+    pub available: usize,
+}
+
+/// What a drain or its end did.
+pub fn drained(snapshot: &Snapshot, drain: &Drain, drained: apply::Drained) -> Drained {
+    let upstream = snapshot.upstream_named(&drain.upstream);
+    let state = upstream.and_then(|upstream| {
+        let slot = upstream.endpoints.iter().position(|endpoint| endpoint.id == drain.endpoint)?;
+        Some(upstream.mask.availability(Slot(slot as u32)).as_str())
+    });
+    Drained {
+        upstream: drain.upstream.to_string(),
+        endpoint: drain.endpoint.to_string(),
+        state: state.unwrap_or("gone").to_string(),
+        changed: drained.has_changed,
+        in_flight: drained.in_flight,
+        available: drained.available,
+    }
+}
+
 /// The whole of it.
 pub fn status(snapshot: &Snapshot, process: &Process) -> Status {
     let listener = |listener: &crate::snapshot::Listener| Listener {
@@ -139,6 +178,120 @@ fn last_check(endpoint: &Server) -> Option<Check> {
     let found = endpoint.last_check.get()?;
     let seconds_ago = (found.at.elapsed().as_secs_f64() * 10.0).round() / 10.0;
     Some(Check { ok: found.problem.is_none(), problem: found.problem, seconds_ago })
+}
+
+/// `/api/v1/upstreams/U/ring`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ring {
+    /// The upstream's name.
+    pub upstream: String,
+    /// The placement.
+    pub algorithm: String,
+    /// The hash of everything that decides ownership.
+    pub fingerprint: String,
+    /// Points for each unit of weight.
+    pub vnodes: u32,
+    /// Places a key is looked up from.
+    pub probes: u32,
+    /// Points in all.
+    pub points: usize,
+    /// What they take in memory.
+    pub memory_bytes: usize,
+    /// The largest share of an endpoint over what its weight entitles it to; 1 is even.
+    pub peak_to_mean: f64,
+    /// Share of the key space that the last change moved, 0 to 1.
+    pub moved: f64,
+    /// Its endpoints, by id.
+    pub endpoints: Vec<RingShare>,
+}
+
+/// An endpoint's part of a ring.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RingShare {
+    /// Its id.
+    pub id: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Share of the key space it owns, 0 to 1.
+    pub share: f64,
+    /// What its weight entitles it to, 0 to 1.
+    pub entitled: f64,
+}
+
+/// One upstream's ring.
+pub fn ring(group: &Group) -> Ring {
+    let (ring, settings) = (&group.ring, group.ring.settings());
+    let weights: f64 = ring.members().iter().map(|member| f64::from(member.weight)).sum();
+    let share = |(slot, member): (usize, &crate::ring::Member)| RingShare {
+        id: member.id.to_string(),
+        weight: member.weight,
+        share: group.change.shares.get(slot).copied().unwrap_or(0.0),
+        entitled: f64::from(member.weight) / weights.max(1.0),
+    };
+    let endpoints: Vec<RingShare> = ring.members().iter().enumerate().map(share).collect();
+    let wanted = endpoints.iter().filter(|endpoint| endpoint.weight > 0);
+    Ring {
+        upstream: group.name.to_string(),
+        algorithm: settings.algorithm.as_str().to_string(),
+        fingerprint: fingerprint::of(settings, ring.members()).to_string(),
+        vnodes: settings.vnodes,
+        probes: settings.probes,
+        points: ring.point_count(),
+        memory_bytes: ring.memory_bytes(),
+        peak_to_mean: wanted.map(|endpoint| endpoint.share / endpoint.entitled).fold(0.0, f64::max),
+        moved: group.change.moved,
+        endpoints,
+    }
+}
+
+/// `/api/v1/loglevel`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LogLevel {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+}
+
+/// One of `/api/v1/history`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// When, RFC 3339 in UTC.
+    pub time: String,
+    /// What brought it about: `start`, `file`, `SIGHUP`, `admin`, `drain`, `undrain`.
+    pub cause: String,
+    /// What changed, in words.
+    pub what: Vec<String>,
+    /// The snapshot's generation after it; drains do not raise it.
+    pub generation: u64,
+    /// Each upstream whose ring changed.
+    pub upstreams: Vec<Moved>,
+}
+
+/// What a change did to a ring.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Moved {
+    /// The upstream's name.
+    pub upstream: String,
+    /// Share of the key space with a new owner, 0 to 1.
+    pub moved: f64,
+    /// The hash of everything that decides ownership, after it.
+    pub fingerprint: String,
+}
+
+/// The last changes, newest first.
+pub fn history(changes: &[history::Change]) -> Vec<Change> {
+    let moved = |(upstream, moved, fingerprint): &(UpstreamName, f64, fingerprint::Fingerprint)| Moved {
+        upstream: upstream.to_string(),
+        moved: *moved,
+        fingerprint: fingerprint.to_string(),
+    };
+    let change = |change: &history::Change| Change {
+        time: clock::rfc3339(change.at),
+        cause: change.cause.as_str().to_string(),
+        what: change.what.clone(),
+        generation: change.generation,
+        upstreams: change.rings.iter().map(moved).collect(),
+    };
+    changes.iter().map(change).collect()
 }
 
 /// All upstreams.

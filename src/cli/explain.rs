@@ -3,7 +3,7 @@ use super::ExplainArgs;
 use super::FAILED;
 use super::OK;
 use super::WRONG;
-use super::admin;
+use super::admin::Door;
 use crate::analysis::explain;
 use crate::base::clock;
 use crate::config;
@@ -73,7 +73,7 @@ fn by_proxy(args: &ExplainArgs, fields: &[(String, String)], admin: &str) -> any
     if let Some(listener) = &args.listener {
         query.push_str(&format!("&listener={}", encode(listener)));
     }
-    let explanation = admin::call(admin, "GET", &format!("/api/v1/explain?{query}"))?;
+    let explanation = Door::new(admin, args.token_file.as_deref())?.call("GET", &format!("/api/v1/explain?{query}"))?;
     print(args, &explanation);
     Ok(OK)
 }

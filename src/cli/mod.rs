@@ -2,15 +2,18 @@
 pub mod admin;
 pub mod check;
 pub mod demo;
+pub mod drain;
 pub mod explain;
 pub mod run;
 
+use crate::base::units::parse_duration;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Everything went well.
 pub const OK: u8 = 0;
@@ -62,6 +65,19 @@ enum Command {
     Status(AdminArgs),
     /// Have a running proxy read its configuration again
     Reload(AdminArgs),
+    /// Send an endpoint away: it finishes what it has and gets no new requests, until `undrain` or the proxy's end
+    Drain {
+        #[command(flatten)]
+        which: EndpointArgs,
+        /// Wait until no request is on its way at the endpoint
+        #[arg(long)]
+        wait: bool,
+        /// With --wait: give up after this; the endpoint goes on draining
+        #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+        timeout: Duration,
+    },
+    /// Take a drained endpoint back
+    Undrain(EndpointArgs),
 }
 
 /// What `explain` takes.
@@ -75,6 +91,9 @@ pub struct ExplainArgs {
     /// Explain by the running proxy with this admin address
     #[arg(long, value_name = "URL", required_unless_present = "config")]
     admin: Option<String>,
+    /// A file with the token of the admin address; else the one in RINGWAY_TOKEN
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    token_file: Option<PathBuf>,
     /// A field of the request, "name: value"; may be repeated
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
@@ -98,9 +117,22 @@ pub struct AdminArgs {
     /// The proxy's admin address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9900")]
     admin: String,
+    /// A file with the token of the admin address; else the one in RINGWAY_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Which endpoint of which proxy.
+#[derive(Debug, Args)]
+pub struct EndpointArgs {
+    /// The endpoint's id; with its upstream before it when several upstreams have it
+    #[arg(value_name = "[UPSTREAM/]ID")]
+    endpoint: String,
+    #[command(flatten)]
+    proxy: AdminArgs,
 }
 
 /// Reads the arguments and does what they say.
@@ -113,6 +145,8 @@ pub fn main() -> ExitCode {
         (Some(Command::Explain(args)), _) => explain::run(&args),
         (Some(Command::Status(args)), _) => admin::status(&args),
         (Some(Command::Reload(args)), _) => admin::reload(&args),
+        (Some(Command::Drain { which, wait, timeout }), _) => drain::drain(&which, wait.then_some(timeout)),
+        (Some(Command::Undrain(which)), _) => drain::undrain(&which),
         (None, Some(config)) if cli.test => Ok(check::run(&config)),
         (None, Some(config)) => run::run(&config),
         (None, None) => Ok(WRONG),

@@ -5,6 +5,7 @@ pub mod files;
 pub mod health_check;
 pub mod keys;
 pub mod listener;
+pub mod mask;
 pub mod reference;
 pub mod route;
 pub mod server;
@@ -156,6 +157,7 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
             "there is no [[route]]: every request would be refused; write [[route]] and upstream = \"NAME\"",
         );
     }
+    warn_of_own_admin(reader, start, &admin, &upstreams);
     for upstream in &upstreams {
         if !routes.iter().any(|route| route.value.action.forward().upstream == upstream.name) {
             reader.warn(start, format!("no route leads to upstream \"{}\"", upstream.name));
@@ -168,6 +170,21 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
         listeners: listeners.into_iter().map(|found| found.value).collect(),
         routes: routes.into_iter().map(|found| found.value).collect(),
         upstreams,
+    }
+}
+
+/// Requests of clients would reach the operators' door: it refuses them, and they fail.
+fn warn_of_own_admin(
+    reader: &mut Reader<'_>,
+    place: &Place,
+    admin: &admin::settings::Settings,
+    upstreams: &[Upstream],
+) {
+    for upstream in upstreams {
+        for endpoint in upstream.endpoints.iter().filter(|endpoint| endpoint.address == admin.address.into()) {
+            let (name, id) = (&upstream.name, &endpoint.id);
+            reader.warn(place, format!("endpoint {id} of upstream \"{name}\" is this proxy's own admin address"));
+        }
     }
 }
 

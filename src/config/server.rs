@@ -1,13 +1,18 @@
 //! `[server]`, `[admin]` and `[log]`.
+use super::table::Found;
 use super::table::Reader;
 use super::table::Section;
 use crate::admin;
+use crate::admin::settings::Token;
 use crate::lifecycle;
 use crate::lifecycle::settings::ReloadOn;
 use crate::telemetry;
 use crate::telemetry::settings::AccessFormat;
 use crate::telemetry::settings::Level;
 use std::net::SocketAddr;
+
+/// A token shorter than this is worth a word.
+const SHORT_TOKEN: usize = 16;
 
 /// Reads `[server]`.
 pub fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> lifecycle::settings::Settings {
@@ -29,21 +34,48 @@ pub fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> lifecycle::sett
 pub fn admin(reader: &mut Reader<'_>, section: &Section<'_>) -> admin::settings::Settings {
     section.check_names(reader);
     let default = admin::settings::Settings::default();
-    let Some(text) = section.text(reader, "address") else { return default };
-    match text.value.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => admin::settings::Settings { address },
-        Ok(_) => {
-            reader.problem(&text.place, format!(
-                "\"{}\" is not a loopback address: anybody who reaches it could read everything; write \"127.0.0.1:9900\"",
-                text.value
-            ));
-            default
+    let token = section.text(reader, "token_file").and_then(|path| token(reader, &path));
+    let hosts = section.texts(reader, "hosts").into_iter().map(|host| host.value).collect();
+    let address = section.text(reader, "address").and_then(|text| match text.value.parse::<SocketAddr>() {
+        Ok(address) => {
+            if !address.ip().is_loopback() && !section.has("token_file") {
+                reader.problem(&text.place, format!(
+                    "\"{}\" is not a loopback address: anybody who reaches it could read everything; give it a token_file, or write \"127.0.0.1:9900\"",
+                    text.value
+                ));
+            }
+            Some(address)
         }
         Err(_) => {
             reader.problem(&text.place, format!("\"{}\" is not an address; write \"127.0.0.1:9900\"", text.value));
-            default
+            None
         }
+    });
+    admin::settings::Settings { address: address.unwrap_or(default.address), token, hosts }
+}
+
+fn token(reader: &mut Reader<'_>, path: &Found<String>) -> Option<Token> {
+    let text = match std::fs::read_to_string(&path.value) {
+        Ok(text) => text,
+        Err(error) => {
+            reader.problem(&path.place, format!("{} cannot be read: {error}", path.value));
+            return None;
+        }
+    };
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message =
+            format!("{} does not hold a token: one word of ASCII; make it by: openssl rand -hex 32", path.value);
+        reader.problem(&path.place, message);
+        return None;
     }
+    if text.len() < SHORT_TOKEN {
+        reader.warn(
+            &path.place,
+            format!("{} holds a token that can be guessed: it is shorter than {SHORT_TOKEN}", path.value),
+        );
+    }
+    Some(Token::new(text.to_string()))
 }
 
 /// Reads `[log]`.
@@ -51,13 +83,7 @@ pub fn log(reader: &mut Reader<'_>, section: &Section<'_>) -> telemetry::setting
     section.check_names(reader);
     let path = section.text(reader, "access_path").map_or_else(|| "-".into(), |path| path.value);
     telemetry::settings::Settings {
-        level: match section.choice(reader, "level") {
-            "error" => Level::Error,
-            "warn" => Level::Warn,
-            "debug" => Level::Debug,
-            "trace" => Level::Trace,
-            _ => Level::Info,
-        },
+        level: Level::of(section.choice(reader, "level")).unwrap_or(Level::Info),
         access: match section.choice(reader, "access") {
             "text" => AccessFormat::Text,
             "off" => AccessFormat::Off,

@@ -1,5 +1,7 @@
 //! PURE: what a moment changes. Outcomes that workers counted become ejections, answers of health checks become verdicts,
 //! ejections end, removed endpoints run out of time.
+use crate::base::ids::EndpointId;
+use crate::base::ids::UpstreamName;
 use crate::control::state::Group;
 use crate::control::state::Known;
 use crate::control::state::State;
@@ -41,6 +43,40 @@ pub fn tick(state: &mut State, now: Instant) -> Effects {
         !is_over
     });
     effects
+}
+
+/// What a drain or its end did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Whether it was otherwise before.
+    pub has_changed: bool,
+    /// Requests on their way at the endpoint now, over all workers.
+    pub in_flight: u64,
+    /// Endpoints of its upstream that are available now.
+    pub available: usize,
+}
+
+/// Begins or ends a drain; `None` when there is no such endpoint.
+pub fn drain(state: &mut State, upstream: &UpstreamName, endpoint: &EndpointId, is_draining: bool) -> Option<Drained> {
+    let group = state.groups.get_mut(upstream)?;
+    let known = group.members.get_mut(endpoint)?;
+    let has_changed = std::mem::replace(&mut known.is_draining, is_draining) != is_draining;
+    let in_flight = known.endpoint.in_flight();
+    match (has_changed, is_draining) {
+        (true, true) => tracing::info!(%upstream, %endpoint, in_flight, "Endpoint is draining, as an operator wants."),
+        (true, false) => tracing::info!(%upstream, %endpoint, "Endpoint is drained no more, as an operator wants."),
+        (false, _) => {}
+    }
+    if has_changed {
+        renew_mask(group);
+    }
+    let weights = group.ring.members().iter().map(|member| member.weight);
+    let is_available = |(known, weight): &(&Known, u32)| *weight > 0 && known.availability() == Availability::Open;
+    let available = group.members.values().zip(weights).filter(is_available).count();
+    if available == 0 && is_draining {
+        tracing::warn!(%upstream, "No endpoint is available any more.");
+    }
+    Some(Drained { has_changed, in_flight, available })
 }
 
 /// Takes in answers of health checks and says whether that changed who may get requests. Answers about endpoints that are

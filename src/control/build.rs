@@ -182,7 +182,7 @@ fn build_group(
 type Addresses = HashMap<HostPort, Arc<[Address]>>;
 
 /// An endpoint with all it was, unless its addresses are new: then its health and connections start afresh. The order that a
-/// resolver names them in means nothing.
+/// resolver names them in means nothing. What an operator wants of it stays.
 fn known(
     old: Option<&Known>,
     endpoint: &settings::Endpoint,
@@ -211,7 +211,7 @@ fn known(
         verdicts: old.map_or_else(Default::default, |old| old.endpoint.verdicts.clone()),
         last_check: LastCheck::default(),
     };
-    Known::new(Arc::new(fresh))
+    Known { is_draining: old.is_some_and(|old| old.is_draining), ..Known::new(Arc::new(fresh)) }
 }
 
 fn build_ring(

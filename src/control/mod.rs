@@ -2,21 +2,28 @@
 pub mod apply;
 pub mod build;
 pub mod checks;
+pub mod history;
 pub mod naming;
 pub mod state;
 
 use crate::base::address::HostPort;
 use crate::base::clock;
+use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
 use crate::discovery::names::Names;
 use crate::probe::Answer;
 use crate::ring::fingerprint::Fingerprint;
 use crate::snapshot::Snapshot;
+use crate::snapshot::diff;
 use crate::snapshot::handle::SnapshotHandle;
 use crate::worker::Remote;
+use apply::Drained;
 use apply::Effects;
 use build::BuildError;
 use checks::Checks;
+use history::Cause;
+use history::Change;
+use history::History;
 use state::Desired;
 use state::State;
 use std::collections::HashMap;
@@ -38,7 +45,20 @@ const MAX_EVENTS: usize = 64;
 #[derive(Debug)]
 enum Event {
     /// New settings; the answer says what came of them.
-    Replace(Box<Desired>, oneshot::Sender<Result<Published, ControlError>>),
+    Replace(Box<Desired>, Cause, oneshot::Sender<Result<Published, ControlError>>),
+    /// An operator sends an endpoint away, or takes it back.
+    Drain(Drain, oneshot::Sender<Result<Drained, ControlError>>),
+}
+
+/// What an operator wants of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// Its upstream.
+    pub upstream: UpstreamName,
+    /// Its id.
+    pub endpoint: EndpointId,
+    /// Whether it gets no new requests; otherwise it does again.
+    pub is_on: bool,
 }
 
 /// Why a change was not made.
@@ -47,6 +67,9 @@ pub enum ControlError {
     /// The new world cannot be built; the old one stays.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// There is no such endpoint.
+    #[error("there is no endpoint {1} in an upstream {0}")]
+    NoEndpoint(UpstreamName, EndpointId),
     /// The task is gone: the program ends.
     #[error("the program is about to end")]
     Gone,
@@ -69,9 +92,16 @@ pub struct ControlHandle {
 
 impl ControlHandle {
     /// Has new settings taken up: all of them or, on an error, nothing.
-    pub async fn replace(&self, desired: Desired) -> Result<Published, ControlError> {
+    pub async fn replace(&self, desired: Desired, cause: Cause) -> Result<Published, ControlError> {
         let (answer, answered) = oneshot::channel();
-        self.events.send(Event::Replace(Box::new(desired), answer)).await.map_err(|_| ControlError::Gone)?;
+        self.events.send(Event::Replace(Box::new(desired), cause, answer)).await.map_err(|_| ControlError::Gone)?;
+        answered.await.map_err(|_| ControlError::Gone)?
+    }
+
+    /// Begins or ends a drain. It lasts as long as the process, and as the endpoint's id stays in the configuration.
+    pub async fn drain(&self, drain: Drain) -> Result<Drained, ControlError> {
+        let (answer, answered) = oneshot::channel();
+        self.events.send(Event::Drain(drain, answer)).await.map_err(|_| ControlError::Gone)?;
         answered.await.map_err(|_| ControlError::Gone)?
     }
 }
@@ -87,6 +117,7 @@ pub struct Control {
     names: Names,
     /// What the settings in force name, and how often it is looked up.
     wanted: HashMap<HostPort, Duration>,
+    history: History,
 }
 
 impl Control {
@@ -99,7 +130,9 @@ impl Control {
         let mut names = Names::default();
         let wanted = desired.names();
         naming::begin(&mut names, &mut state, &desired).await;
-        let first = build::build(&mut state, desired, clock::now())?.0;
+        let (first, Published { generation, rings }) = build::build(&mut state, desired, clock::now())?;
+        let (history, at) = (History::default(), clock::since_epoch());
+        history.add(Change { at, cause: Cause::Start, what: Vec::new(), generation, rings });
         let (sender, events) = mpsc::channel(MAX_EVENTS);
         let handle = Arc::new(SnapshotHandle::new(Arc::new(first)));
         let control = Self {
@@ -110,6 +143,7 @@ impl Control {
             checks: Checks::default(),
             names,
             wanted,
+            history,
         };
         Ok((control, ControlHandle { events: sender }))
     }
@@ -117,6 +151,11 @@ impl Control {
     /// Where snapshots appear.
     pub fn snapshots(&self) -> Arc<SnapshotHandle> {
         self.handle.clone()
+    }
+
+    /// The last changes.
+    pub fn history(&self) -> History {
+        self.history.clone()
     }
 
     /// What wakes this task when an outcome cannot wait for its tick.
@@ -132,12 +171,8 @@ impl Control {
         loop {
             tokio::select! {
                 event = self.events.recv() => match event {
-                    Some(Event::Replace(desired, answer)) => {
-                        let result = self.replace(*desired).await;
-                        if answer.send(result).is_err() {
-                            tracing::debug!("Nobody waited for a change any more.");
-                        }
-                    }
+                    Some(Event::Replace(desired, cause, answer)) => tell(answer, self.replace(*desired, cause).await),
+                    Some(Event::Drain(drain, answer)) => tell(answer, self.drain(drain)),
                     None => return,
                 },
                 answer = self.names.next() => self.learn(answer),
@@ -152,7 +187,7 @@ impl Control {
         }
     }
 
-    async fn replace(&mut self, desired: Desired) -> Result<Published, ControlError> {
+    async fn replace(&mut self, desired: Desired, cause: Cause) -> Result<Published, ControlError> {
         self.look_ahead(&desired).await;
         let wanted = desired.names();
         let built = build::build(&mut self.state, desired, clock::now());
@@ -161,9 +196,28 @@ impl Control {
         }
         self.names.want(&self.wanted);
         let (snapshot, published) = built?;
+        let what = diff::diff(&self.handle.load(), &snapshot);
         self.publish(snapshot);
+        self.remember(cause, what, published.rings.clone());
         self.checks.reconcile(&self.state);
         Ok(published)
+    }
+
+    fn drain(&mut self, drain: Drain) -> Result<Drained, ControlError> {
+        let Drain { upstream, endpoint, is_on } = drain;
+        let name = format!("endpoint {upstream}/{endpoint}");
+        let drained = apply::drain(&mut self.state, &upstream, &endpoint, is_on);
+        let drained = drained.ok_or(ControlError::NoEndpoint(upstream, endpoint))?;
+        if drained.has_changed {
+            self.publish_masks();
+            self.remember(if is_on { Cause::Drain } else { Cause::Undrain }, vec![name], Vec::new());
+        }
+        Ok(drained)
+    }
+
+    fn remember(&self, cause: Cause, what: Vec<String>, rings: Vec<(UpstreamName, f64, Fingerprint)>) {
+        let (at, generation) = (clock::since_epoch(), self.state.generation);
+        self.history.add(Change { at, cause, what, generation, rings });
     }
 
     fn hear(&mut self, answers: Vec<Answer>) {
@@ -191,5 +245,11 @@ impl Control {
 
     fn publish(&self, snapshot: Snapshot) {
         self.handle.publish(Arc::new(snapshot));
+    }
+}
+
+fn tell<T>(answer: oneshot::Sender<T>, result: T) {
+    if answer.send(result).is_err() {
+        tracing::debug!("Nobody waited for a change any more.");
     }
 }

@@ -108,6 +108,8 @@ pub struct Known {
     pub window: Window,
     /// What its health checks say.
     pub threshold: Threshold,
+    /// Whether an operator sends it away.
+    pub is_draining: bool,
 }
 
 impl Known {
@@ -119,12 +121,13 @@ impl Known {
             streak: Merger::default(),
             window: Window::default(),
             threshold: Threshold::default(),
+            is_draining: false,
         }
     }
 
     /// Whether it may get requests.
     pub fn availability(&self) -> Availability {
-        match Availability::of(self.threshold.is_down(), self.ejection.is_out(), false) {
+        match Availability::of(self.threshold.is_down(), self.ejection.is_out(), self.is_draining) {
             Availability::Draining => Availability::Draining,
             _ if self.endpoint.addresses.is_empty() => Availability::Unresolved,
             availability => availability,

@@ -2,6 +2,8 @@
 pub mod connect;
 pub mod http1;
 
+use crate::health::Availability;
+use crate::ring::Slot;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::settings;
 use crate::worker::Worker;
@@ -31,6 +33,8 @@ pub struct Pool {
     idle: RefCell<HashMap<u64, Idle, ByUid>>,
     sweeps: Cell<u64>,
     known_at: Cell<u64>,
+    /// Endpoints that are draining: what comes back from them is not kept.
+    draining: RefCell<HashSet<u64, ByUid>>,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +47,13 @@ struct Idle {
 impl Pool {
     /// An empty pool.
     pub fn new(worker: Rc<Worker>) -> Self {
-        Self { worker, idle: RefCell::default(), sweeps: Cell::new(0), known_at: Cell::new(0) }
+        Self {
+            worker,
+            idle: RefCell::default(),
+            sweeps: Cell::new(0),
+            known_at: Cell::new(0),
+            draining: RefCell::default(),
+        }
     }
 
     /// A connection to `endpoint`: the one that came back last and is undisturbed, else a new one. `deadline` is set to the
@@ -77,11 +87,11 @@ impl Pool {
 
     /// Keeps a connection on which nothing is under way for the next request to `endpoint`.
     pub fn put_back(&self, endpoint: &Endpoint, settings: &settings::Upstream, mut connection: Connection) {
-        let mut idle = self.idle.borrow_mut();
-        let list = idle.entry(endpoint.uid).or_default();
-        if settings.max_idle == 0 {
+        if settings.max_idle == 0 || self.draining.borrow().contains(&endpoint.uid) {
             return;
         }
+        let mut idle = self.idle.borrow_mut();
+        let list = idle.entry(endpoint.uid).or_default();
         list.max_sweeps = (settings.idle_timeout.as_secs_f64() / SWEEP.as_secs_f64()).ceil() as u64;
         if list.connections.len() >= settings.max_idle {
             list.connections.pop_front();
@@ -90,7 +100,7 @@ impl Pool {
         list.connections.push_back((self.sweeps.get(), connection));
     }
 
-    /// Closes connections that were idle too long, and all to endpoints that are no longer there. Called each [`SWEEP`].
+    /// Closes connections that were idle too long, and all to endpoints that are draining or no longer there. Called each [`SWEEP`].
     pub fn sweep(&self) {
         let now = self.sweeps.get() + 1;
         self.sweeps.set(now);
@@ -104,14 +114,21 @@ impl Pool {
         });
     }
 
-    /// Endpoints that have idle connections but are not in the newest snapshot; sought only after a change.
+    /// Endpoints that have idle connections but are draining or not in the newest snapshot; sought only after a change.
     fn gone(&self) -> HashSet<u64> {
         let view = self.worker.view();
         if self.known_at.replace(view.serial) == view.serial {
             return HashSet::new();
         }
-        let endpoints = view.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
-        let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.uid).collect();
+        let mut known: HashSet<u64, ByUid> = HashSet::default();
+        let draining = &mut *self.draining.borrow_mut();
+        draining.clear();
+        for upstream in &view.upstreams {
+            for (slot, endpoint) in upstream.endpoints.iter().enumerate() {
+                let is_draining = upstream.mask.availability(Slot(slot as u32)) == Availability::Draining;
+                if is_draining { &mut *draining } else { &mut known }.insert(endpoint.uid);
+            }
+        }
         self.idle.borrow().keys().filter(|uid| !known.contains(uid)).copied().collect()
     }
 

@@ -1,4 +1,5 @@
 //! The immutable view of one moment: how it is made and how it is used is not known here.
+pub mod diff;
 pub mod endpoint;
 pub mod gate;
 pub mod handle;

@@ -2,6 +2,7 @@
 use crate::base::clock;
 use crate::telemetry::settings::Level;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -15,7 +16,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Changes the level while the program runs.
 #[derive(Debug, Clone)]
-pub struct LevelHandle(Option<reload::Handle<EnvFilter, Registry>>);
+pub struct LevelHandle {
+    handle: Option<reload::Handle<EnvFilter, Registry>>,
+    level: Arc<Mutex<Level>>,
+}
 
 /// Starts logging to standard error.
 pub fn start(level: Level) -> LevelHandle {
@@ -23,13 +27,19 @@ pub fn start(level: Level) -> LevelHandle {
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false);
     // Somebody else's subscriber, in a test say, stays.
     let is_ours = tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok();
-    LevelHandle(is_ours.then_some(handle))
+    LevelHandle { handle: is_ours.then_some(handle), level: Arc::new(Mutex::new(level)) }
 }
 
 impl LevelHandle {
+    /// The level now.
+    pub fn level(&self) -> Level {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Logs from this level on.
     pub fn set(&self, level: Level) {
-        if let Some(handle) = &self.0
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner) = level;
+        if let Some(handle) = &self.handle
             && let Err(error) = handle.reload(filter(level))
         {
             tracing::warn!(%error, "The log level could not be changed.");
@@ -39,14 +49,7 @@ impl LevelHandle {
 
 fn filter(level: Level) -> EnvFilter {
     // Libraries say more than anybody wants; theirs is heard from warnings on.
-    let own = match level {
-        Level::Error => "error",
-        Level::Warn => "warn",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    };
-    EnvFilter::new(format!("warn,ringway={own}"))
+    EnvFilter::new(format!("warn,ringway={}", level.as_str()))
 }
 
 /// Lets one line a second through and counts the others.

@@ -6,8 +6,10 @@ mod harness;
 
 mod addresses;
 mod admin;
+mod admin_door;
 mod checks;
 mod cli;
+mod drain;
 mod faults;
 mod framing;
 mod harness_works;

@@ -54,7 +54,8 @@ pub enum Name {
     XForwardedProto,
     /// `X-Request-Id`
     XRequestId,
-    /// A name that only Ringway may set (`Fencing-*`, `Ringway-*`, `Client-Cert*`) or that is dangerous to pass on (`Proxy`).
+    /// A name that only Ringway may set (`Fencing-*`, `Ringway-*`, `Client-Cert*`) or that is dangerous to pass on (`Proxy`, and
+    /// names that look like others with `_` for `-`).
     Reserved,
 }
 
@@ -90,7 +91,24 @@ impl Name {
             Some(b'c' | b'C') => starts_with(name, b"client-cert"),
             _ => false,
         };
-        if reserved { Self::Reserved } else { Self::Other }
+        let is_reserved = reserved || (memchr::memchr(b'_', name).is_some() && is_lookalike(name));
+        if is_reserved { Self::Reserved } else { Self::Other }
+    }
+}
+
+/// Whether an application that reads `_` as `-`, as CGI and its heirs do, would take this name for one that frames a message,
+/// that Ringway sets, or that only Ringway may set.
+fn is_lookalike(name: &[u8]) -> bool {
+    let mut dashed = [0; 17];
+    let length = name.len().min(dashed.len());
+    for (dashed, byte) in dashed.iter_mut().zip(name) {
+        *dashed = if *byte == b'_' { b'-' } else { *byte };
+    }
+    match Name::of(&dashed[..length]) {
+        Name::Reserved => true,
+        Name::ContentLength | Name::TransferEncoding | Name::XRequestId => name.len() == length,
+        Name::XForwardedFor | Name::XForwardedHost | Name::XForwardedProto => name.len() == length,
+        _ => false,
     }
 }
 
@@ -115,6 +133,14 @@ mod tests {
     fn names_only_ringway_may_set_are_reserved() {
         for name in ["Fencing-Token", "ringway-explain", "Client-Cert", "client-cert-chain", "Proxy"] {
             assert_eq!(Name::of(name.as_bytes()), Name::Reserved, "{name}");
+        }
+        for name in
+            ["X_Forwarded_For", "transfer_encoding", "x-request_id", "CLIENT_CERT", "Fencing_Token_of_many_words"]
+        {
+            assert_eq!(Name::of(name.as_bytes()), Name::Reserved, "{name}");
+        }
+        for name in ["x_other", "transfer_encoding_x", "content_type", "a_b", "proxy_"] {
+            assert_eq!(Name::of(name.as_bytes()), Name::Other, "{name}");
         }
         for name in ["proxy-authorization", "fencing", "ringwayx", "client-cer"] {
             assert_eq!(Name::of(name.as_bytes()), Name::Other, "{name}");

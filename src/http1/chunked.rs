@@ -16,6 +16,21 @@ const MAX_SIZE_LINE: usize = 256;
 /// Most hexadecimal digits of a size: sixteen would overflow what the rest of the house can add up.
 const MAX_DIGITS: usize = 15;
 
+/// Fields of that kind that nobody else in the house knows by name.
+const NO_TRAILERS: [&[u8]; 11] = [
+    b"age",
+    b"cache-control",
+    b"content-encoding",
+    b"content-range",
+    b"location",
+    b"max-forwards",
+    b"pragma",
+    b"proxy-authorization",
+    b"range",
+    b"set-cookie",
+    b"vary",
+];
+
 /// What one call found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded {
@@ -110,16 +125,17 @@ impl Decoder {
     fn read_trailers(&mut self, rest: &[u8]) -> Result<Option<usize>, Refusal> {
         let mut all = Head::default();
         let Progress::Complete { consumed } = parse::trailers(rest, &self.limits, &mut all)? else { return Ok(None) };
-        for field in all.fields().iter().filter(|field| may_trail(field.known)) {
+        for field in all.fields().iter().filter(|field| may_trail(field.known, all.name_of(field))) {
             self.trailers.push(all.name_of(field), all.value_of(field));
         }
         Ok(Some(consumed))
     }
 }
 
-/// Fields that frame, route or identify a message have no business after it (RFC 9110 section 6.5.1).
-pub fn may_trail(name: Name) -> bool {
-    matches!(name, Name::Other | Name::Date | Name::Expires | Name::LastModified)
+/// Fields that frame, route, identify or rule a message have no business after it (RFC 9110 section 6.5.1): whoever merges
+/// trailers into the head would be led by them.
+pub fn may_trail(known: Name, name: &[u8]) -> bool {
+    matches!(known, Name::Other | Name::Date | Name::Expires | Name::LastModified) && !NO_TRAILERS.iter().any(|never| name.eq_ignore_ascii_case(never))
 }
 
 /// A size line: the size, and the line's length; `None` when it is not whole.

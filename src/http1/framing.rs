@@ -23,10 +23,11 @@ pub fn of_request(head: &Head) -> Result<BodyLength, Refusal> {
     Ok(announced(head)?.unwrap_or(BodyLength::Empty))
 }
 
-/// The body of a response to a request of `method`.
+/// The body of a response to a request of `method`. An interim response has none, and may not announce one.
 pub fn of_response(head: &Head, method: Method) -> Result<BodyLength, Refusal> {
     let announced = announced(head)?;
     match head.status() {
+        100..200 if announces_one(announced) => Err(Refusal::ConflictingFraming),
         100..200 | 204 | 304 => Ok(BodyLength::Empty),
         _ if method == Method::Head => Ok(BodyLength::Empty),
         _ => Ok(announced.unwrap_or(BodyLength::UntilClose)),
@@ -56,6 +57,10 @@ fn announced(head: &Head) -> Result<Option<BodyLength>, Refusal> {
     }
 }
 
+fn announces_one(announced: Option<BodyLength>) -> bool {
+    !matches!(announced, None | Some(BodyLength::Length(0)))
+}
+
 /// Digits alone, at most 19 of them so that no number overflows.
 fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
@@ -70,6 +75,13 @@ pub fn keep_alive(head: &Head) -> bool {
         return false;
     }
     head.version() != Version::Http10 || head.lists(Name::Connection, b"keep-alive")
+}
+
+/// Whether another response may follow on the connection after this one, whose body is of `length`. A 204 that announces a
+/// body ends it: that body may be on its way, and would be taken for the next response.
+pub fn keep_alive_after(head: &Head, length: BodyLength) -> bool {
+    let is_204_with_body = head.status() == 204 && announced(head).map_or(true, announces_one);
+    keep_alive(head) && length != BodyLength::UntilClose && !is_204_with_body
 }
 
 #[cfg(test)]
@@ -114,6 +126,14 @@ mod tests {
         assert_eq!(of_response(&response, Method::Head), Ok(BodyLength::Empty));
         response.set_response(304, Default::default());
         assert_eq!(of_response(&response, Method::Get), Ok(BodyLength::Empty));
+        response.set_response(103, Default::default());
+        assert_eq!(of_response(&response, Method::Get), Err(Refusal::ConflictingFraming));
+        response.set_response(204, Default::default());
+        assert_eq!(of_response(&response, Method::Get), Ok(BodyLength::Empty));
+        assert!(!keep_alive_after(&response, BodyLength::Empty), "its body may still come");
+        let mut empty = head(&[("content-length", "0")]);
+        empty.set_response(204, Default::default());
+        assert!(keep_alive_after(&empty, BodyLength::Empty));
         let mut endless = head(&[]);
         endless.set_response(200, Default::default());
         assert_eq!(of_response(&endless, Method::Get), Ok(BodyLength::UntilClose));

@@ -22,7 +22,7 @@ pub enum Progress {
     },
 }
 
-/// Longest method that is looked for before garbage is called garbage.
+/// A method is shorter than this, whether or not its line has come whole.
 const MAX_METHOD: usize = 64;
 
 /// Reads a request's head into `head`, which is empty. Called again with all the bytes when more have come.
@@ -34,8 +34,12 @@ pub fn request(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progres
         _ => 0,
     };
     let input = &input[lead..];
-    let Some((line, rest)) = take_line(input, limits, Refusal::TargetTooLong)? else {
-        early_garbage(input)?;
+    let first = take_line(input, limits, Refusal::TargetTooLong);
+    if !matches!(first, Ok(Some(_)) | Err(Refusal::BareLf)) {
+        early_method(input)?;
+    }
+    let Some((line, rest)) = first? else {
+        early_target(input)?;
         return Ok(Progress::Partial);
     };
     let line = request_line(line)?;
@@ -80,14 +84,18 @@ fn take_line<'a>(input: &'a [u8], limits: &Limits, too_long: Refusal) -> Result<
 }
 
 /// Refuses what cannot become a request line, without waiting for its end: a TLS hello, say.
-fn early_garbage(input: &[u8]) -> Result<(), Refusal> {
+fn early_method(input: &[u8]) -> Result<(), Refusal> {
     let method = &input[..input.len().min(MAX_METHOD)];
     match method.iter().position(|byte| !is_token_byte(*byte)) {
-        Some(at) if at > 0 && method[at] == b' ' => {}
-        Some(_) => return Err(Refusal::Method),
-        None if method.len() == MAX_METHOD => return Err(Refusal::Method),
-        None => {}
+        Some(at) if at > 0 && method[at] == b' ' => Ok(()),
+        Some(_) => Err(Refusal::Method),
+        None if method.len() == MAX_METHOD => Err(Refusal::Method),
+        None => Ok(()),
     }
+}
+
+/// Refuses the beginning of a request line without an end that cannot become good.
+fn early_target(input: &[u8]) -> Result<(), Refusal> {
     // A CR that is followed by anything but LF, or a NUL, never becomes good.
     match memchr::memchr2(b'\r', 0, input) {
         Some(at) if input[at] == 0 => Err(Refusal::Target),
@@ -119,7 +127,7 @@ enum Form {
 fn request_line(line: &[u8]) -> Result<RequestLine, Refusal> {
     let method_end = memchr::memchr(b' ', line).ok_or(Refusal::StartLine)?;
     let method_text = &line[..method_end];
-    if !is_token(method_text) {
+    if method_end >= MAX_METHOD || !is_token(method_text) {
         return Err(Refusal::Method);
     }
     let target_start = method_end + 1;

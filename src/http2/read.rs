@@ -81,7 +81,7 @@ pub fn trailers(map: &HeaderMap, limits: &Limits) -> Result<Option<Box<Head>>, R
         if head.fields().len() == limits.max_fields {
             return Err(Refusal::TooManyFields);
         }
-        if chunked::may_trail(Name::of(name)) {
+        if chunked::may_trail(Name::of(name), name) {
             head.push(name, value);
         }
     }

@@ -164,6 +164,7 @@ impl<D: Downstream> Exchange<D> {
                 return Poll::Ready(self.accept_head(response));
             }
             *interim += 1;
+            framing::of_response(head, self.method).map_err(ExchangeError::BadResponse)?;
             if head.status() == 101 {
                 return Poll::Ready(self.switch(response));
             }
@@ -194,7 +195,7 @@ impl<D: Downstream> Exchange<D> {
         let length = framing::of_response(&response.head, self.method).map_err(ExchangeError::BadResponse)?;
         self.length = length;
         self.response = BodyReader::new(length, &RESPONSE_LIMITS);
-        self.keeps_alive = framing::keep_alive(&response.head) && length != BodyLength::UntilClose;
+        self.keeps_alive = framing::keep_alive_after(&response.head, length);
         self.deadline.set(self.allowed.body);
         Ok(())
     }

@@ -4,14 +4,16 @@ use crate::harness::origin::{Body, Cut, Framing, Origin, Script};
 use crate::harness::program::Ringway;
 use crate::hashing::{BY_PATH, upstream};
 
-fn one(listener: &str) -> (Origin, Ringway) {
+/// One origin and a proxy before it; `listener` is more of its `[[listener]]`.
+pub fn one(listener: &str) -> (Origin, Ringway) {
     let origin = Origin::start("a");
     let listener = format!("[[listener]]\naddress = \"LISTEN\"\n{listener}\n");
     let ringway = Ringway::start(&format!("{listener}{BY_PATH}{}", upstream(&[&origin])));
     (origin, ringway)
 }
 
-fn status_of(answer: &[u8]) -> u16 {
+/// The status of the first response.
+pub fn status_of(answer: &[u8]) -> u16 {
     let text = String::from_utf8_lossy(answer);
     text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status in {text:?}"))
 }

@@ -30,6 +30,8 @@ pub struct Script {
     pub cut: Option<(usize, Cut)>,
     /// Closes after the response without having said so: the connection that a proxy keeps is stale.
     pub close_unannounced: bool,
+    /// Answers with these bytes and nothing else of the above.
+    pub raw: Option<Vec<u8>>,
 }
 
 /// The body of an answer.
@@ -76,6 +78,7 @@ impl Default for Script {
             early: false,
             cut: None,
             close_unannounced: false,
+            raw: None,
         }
     }
 }
@@ -225,6 +228,10 @@ fn serve(mut wire: Wire, connection: usize, shared: &Shared) -> Result<()> {
             receive(&mut wire, &mut seen, shared)?;
         }
         thread::sleep(script.delay);
+        if let Some(raw) = &script.raw {
+            wire.stream.write_all(raw)?;
+            continue;
+        }
         let answer = compose(&shared.id, &script, &seen);
         if let Some((after, cut)) = script.cut {
             return break_off(wire, &answer[..after.min(answer.len())], cut);

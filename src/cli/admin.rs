@@ -75,6 +75,15 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
     Ok(OK)
 }
 
+/// Whether a proxy is ready, by the exit code alone: for probes where there is no shell and no curl.
+///
+/// # Errors
+/// When it cannot be asked.
+pub fn ready(args: &AdminArgs) -> anyhow::Result<u8> {
+    let status = Door::of(args)?.call("GET", "/api/v1/status")?;
+    Ok(if status["ready"] == true { OK } else { FAILED })
+}
+
 /// Has a proxy read its configuration again and prints what came of it.
 ///
 /// # Errors

@@ -4,12 +4,15 @@ pub mod check;
 pub mod demo;
 pub mod drain;
 pub mod explain;
+mod help;
 pub mod run;
+pub mod schema;
 
 use crate::base::units::parse_duration;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use clap_complete::Shell;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +28,7 @@ pub const WRONG: u8 = 2;
 /// A layer-7 load-balancing reverse proxy for cache and service fleets: each key always at the same endpoint.
 #[derive(Debug, Parser)]
 #[command(name = "ringway", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(after_long_help = help::RINGWAY)]
 struct Cli {
     /// The configuration to run (or, with -t, to check)
     #[arg(short = 'c', long = "config", value_name = "FILE", global = false)]
@@ -39,12 +43,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy
+    #[command(after_long_help = help::RUN)]
     Run {
         /// The configuration
         #[arg(short = 'c', long = "config", value_name = "FILE")]
         config: PathBuf,
     },
     /// Run a proxy with three toy origins on loopback, nothing to configure
+    #[command(after_long_help = help::DEMO)]
     Demo {
         /// Where the proxy listens; 0 takes any free port
         #[arg(long, default_value_t = 8080)]
@@ -54,18 +60,29 @@ enum Command {
         admin_port: u16,
     },
     /// Tell everything that is wrong with a configuration, or what it amounts to
+    #[command(after_long_help = help::CHECK)]
     Check {
         /// The configuration
         #[arg(short = 'c', long = "config", value_name = "FILE")]
         config: PathBuf,
     },
     /// Tell which endpoint a request goes to, and why
+    #[command(after_long_help = help::EXPLAIN)]
     Explain(ExplainArgs),
     /// Show a running proxy's upstreams and endpoints
-    Status(AdminArgs),
+    #[command(after_long_help = help::STATUS)]
+    Status {
+        #[command(flatten)]
+        args: AdminArgs,
+        /// Print nothing; the exit code says whether it is ready
+        #[arg(long)]
+        ready: bool,
+    },
     /// Have a running proxy read its configuration again
+    #[command(after_long_help = help::RELOAD)]
     Reload(AdminArgs),
     /// Send an endpoint away: it finishes what it has and gets no new requests, until `undrain` or the proxy's end
+    #[command(after_long_help = help::DRAIN)]
     Drain {
         #[command(flatten)]
         which: EndpointArgs,
@@ -77,7 +94,17 @@ enum Command {
         timeout: Duration,
     },
     /// Take a drained endpoint back
+    #[command(after_long_help = help::UNDRAIN)]
     Undrain(EndpointArgs),
+    /// Print the JSON Schema of the configuration
+    #[command(after_long_help = help::SCHEMA)]
+    Schema,
+    /// Print a script that completes commands and options in a shell
+    #[command(after_long_help = help::COMPLETIONS)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 /// What `explain` takes.
@@ -143,10 +170,13 @@ pub fn main() -> ExitCode {
         (Some(Command::Check { config }), _) => Ok(check::run(&config)),
         (Some(Command::Demo { port, admin_port }), _) => demo::run(port, admin_port),
         (Some(Command::Explain(args)), _) => explain::run(&args),
-        (Some(Command::Status(args)), _) => admin::status(&args),
+        (Some(Command::Status { args, ready: true }), _) => admin::ready(&args),
+        (Some(Command::Status { args, ready: false }), _) => admin::status(&args),
         (Some(Command::Reload(args)), _) => admin::reload(&args),
         (Some(Command::Drain { which, wait, timeout }), _) => drain::drain(&which, wait.then_some(timeout)),
         (Some(Command::Undrain(which)), _) => drain::undrain(&which),
+        (Some(Command::Schema), _) => schema::schema(),
+        (Some(Command::Completions { shell }), _) => schema::completions(shell),
         (None, Some(config)) if cli.test => Ok(check::run(&config)),
         (None, Some(config)) => run::run(&config),
         (None, None) => Ok(WRONG),

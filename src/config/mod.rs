@@ -8,6 +8,7 @@ pub mod listener;
 pub mod mask;
 pub mod reference;
 pub mod route;
+pub mod schema;
 pub mod server;
 pub mod table;
 pub mod tls;

@@ -101,3 +101,38 @@ fn the_demo_serves_and_says_what_to_try() {
     let status = wait_for("the demo's end", || demo.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn the_schema_and_completions_are_printed() {
+    let schema = command(&["schema"]);
+    let value: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
+    assert_eq!(value["properties"]["upstream"]["additionalProperties"]["required"], serde_json::json!(["endpoints"]));
+    for (shell, expected) in [("bash", "complete -F"), ("zsh", "#compdef ringway"), ("fish", "complete -c ringway")] {
+        let said = text(&command(&["completions", shell]).stdout);
+        assert!(said.contains(expected) && said.contains("explain"), "{shell}: {said}");
+    }
+    assert_eq!(command(&["completions", "cmd.com"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_help_of_a_command_has_examples() {
+    let list = text(&command(&["--help"]).stdout);
+    assert!(list.contains("EXIT CODES") && list.contains("SIGHUP"), "{list}");
+    for name in ["run", "demo", "check", "explain", "status", "reload", "drain", "undrain", "schema", "completions"] {
+        let said = text(&command(&[name, "--help"]).stdout);
+        assert!(said.contains(&format!("EXAMPLES\n  ringway {name}")), "{said}");
+        let short = text(&command(&[name, "-h"]).stdout);
+        assert!(!short.contains("EXAMPLES"), "-h is the short one: {short}");
+    }
+}
+
+#[test]
+fn a_probe_is_told_whether_the_proxy_is_ready() {
+    let (_origins, upstream) = fleet(&["a"]);
+    let ringway = Ringway::start(&format!("{BY_PATH}{upstream}"));
+    let admin = format!("http://{}", ringway.admin);
+    let ready = command(&["status", "--ready", "--admin", &admin]);
+    assert_eq!((ready.status.code(), ready.stdout.len()), (Some(0), 0), "{}", text(&ready.stderr));
+    drop(ringway);
+    assert_eq!(command(&["status", "--ready", "--admin", &admin]).status.code(), Some(1));
+}

@@ -1,0 +1,90 @@
+//! What `--help` says beyond the list of arguments, as a manual page would: examples, exit codes, signals.
+
+pub(super) const RINGWAY: &str = "\
+EXAMPLES
+  ringway demo                                     a proxy and three origins on loopback, to try it out
+  ringway check -c ringway.toml                    everything that is wrong with a file, at once
+  ringway run -c ringway.toml                      the proxy
+  ringway explain -c ringway.toml http://a/b       who gets that request, and why
+  ringway completions bash > /etc/bash_completion.d/ringway
+
+EXIT CODES
+  0  fine
+  1  failed while running: a port in use, a proxy that does not answer
+  2  wrong usage, or a configuration that must not be run
+
+SIGNALS of a running proxy
+  SIGHUP            reads the configuration again; a bad one changes nothing
+  SIGUSR1           opens the access log anew, after it was rotated
+  SIGTERM, SIGQUIT  stops accepting, finishes what runs (at most `shutdown_timeout`), ends
+  SIGINT            ends now, as does a second of the two above
+
+FILES
+  Every key with its default is in config/full.toml, explained in config/REFERENCE.md; `ringway schema` is for editors.";
+
+pub(super) const RUN: &str = "\
+The file is watched: save it, and the change is taken up whole or not at all. What the program says of itself goes to standard
+error, the access log to standard output, unless [log] says otherwise.
+
+EXAMPLES
+  ringway run -c /etc/ringway/ringway.toml
+  ADDRESS=10.0.0.7:80 ringway run -c ringway.toml  with address = \"${ADDRESS}\" in the file";
+
+pub(super) const CHECK: &str = "\
+Each problem is told as FILE:LINE:COLUMN, with what to write instead. Binds nothing, starts nothing.
+
+EXAMPLES
+  ringway check -c ringway.toml && systemctl reload ringway
+  ringway -t -c ringway.toml                       the same, for hands used to nginx";
+
+pub(super) const DEMO: &str = "\
+Prints addresses and commands to try. Ctrl-C ends it.
+
+EXAMPLES
+  ringway demo
+  ringway demo --port 0 --admin-port 0             on any free ports";
+
+pub(super) const EXPLAIN: &str = "\
+Names the route, the key and which alternative gave it, its hash, the owner, and all candidates in order with what each would be
+skipped for. With -c it is what the file says; with --admin it is what the running proxy would do now, health included.
+
+EXAMPLES
+  ringway explain -c ringway.toml https://shop.example.com/cart?id=7
+  ringway explain -c ringway.toml /cart -H 'cookie: sid=abc' -X POST --client-ip 10.1.2.3
+  ringway explain --admin http://127.0.0.1:9900 /cart --json";
+
+pub(super) const STATUS: &str = "\
+EXAMPLES
+  ringway status
+  ringway status --ready                           prints nothing; exit code 1 unless /readyz is 200, for probes
+  ringway status --json | jq '.upstreams[].endpoints[].state'";
+
+pub(super) const RELOAD: &str = "\
+Does what saving the file or SIGHUP does, and says what came of it: what moved, or what is wrong.
+
+EXAMPLES
+  ringway reload || echo 'the old configuration stays'";
+
+pub(super) const DRAIN: &str = "\
+A drained endpoint owns its keys as before; its candidates serve them meanwhile. Weight 0 in the file is what lasts.
+
+EXAMPLES
+  ringway drain c1
+  ringway drain cache/c1 --wait --timeout 2m && systemctl stop cache";
+
+pub(super) const UNDRAIN: &str = "\
+EXAMPLES
+  ringway undrain cache/c1";
+
+pub(super) const SCHEMA: &str = "\
+Editors that know JSON Schema for TOML (taplo, VS Code's Even Better TOML) complete keys and show their documentation.
+
+EXAMPLES
+  ringway schema > ringway.schema.json
+  and as the first line of ringway.toml:  #:schema ./ringway.schema.json";
+
+pub(super) const COMPLETIONS: &str = "\
+EXAMPLES
+  ringway completions bash > /etc/bash_completion.d/ringway
+  ringway completions zsh > \"${fpath[1]}/_ringway\"
+  ringway completions fish > ~/.config/fish/completions/ringway.fish";

@@ -42,10 +42,16 @@ fn the_house_is_tidy() {
     for (path, text) in files(&["src", "tests", "benches", "fuzz"], "rs") {
         problems.extend(style(&path, &text));
     }
-    for (path, text) in files(&["src", "tests", "benches", "fuzz", "docs", "docker", "scripts", "config", "."], "") {
+    for (path, text) in
+        files(&["src", "tests", "benches", "fuzz", "docs", "docker", "deploy", "scripts", "config", "."], "")
+    {
         problems.extend(machine_paths(&path, &text));
     }
     problems.extend(undocumented_metrics());
+    let known = metric_names(&read("src/telemetry/metrics.rs"));
+    for (path, text) in files(&["docker", "deploy"], "") {
+        problems.extend(unknown_metrics(&path, &text, &known));
+    }
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }
 
@@ -128,10 +134,27 @@ fn machine_paths(path: &str, text: &str) -> Vec<String> {
 
 /// Metrics that `src/telemetry/metrics.rs` declares and neither the README nor docs/METRICS.md names.
 fn undocumented_metrics() -> Vec<String> {
-    let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_default();
     let docs = read("README.md") + &read("docs/METRICS.md");
     let missing = metric_names(&read("src/telemetry/metrics.rs")).into_iter().filter(|name| !docs.contains(name));
     missing.map(|name| format!("src/telemetry/metrics.rs: {name} is not in README.md or docs/METRICS.md")).collect()
+}
+
+/// Metrics that a rule, a board or a page names and nobody declares.
+fn unknown_metrics(path: &str, text: &str, known: &BTreeSet<String>) -> Vec<String> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let named: BTreeSet<&str> =
+        words(text, "ringway_").map(|rest| rest.split(|c| !is_name(c)).next().unwrap_or(rest)).collect();
+    let is_known = |name: &str| {
+        let parts = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+        name.ends_with('_') || [Some(name), parts].into_iter().flatten().any(|name| known.contains(name))
+    };
+    let unknown = named.into_iter().map(|rest| format!("ringway_{rest}")).filter(|name| !is_known(name));
+    unknown.map(|name| format!("{path}: {name} is no metric of src/telemetry/metrics.rs")).collect()
+}
+
+/// A file of the repository.
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_default()
 }
 
 /// Every quoted `ringway_...`, and every `name: "..."` with the prefix put before it.
@@ -260,6 +283,16 @@ mod rules {
             "opts(\"ringway_pool_total\", \"Help.\");\n// \"ringway_no\"\nMetric { name: \"ring_points\", help };\n";
         let expected = ["ringway_pool_total", "ringway_ring_points"].map(String::from);
         assert_eq!(metric_names(text), BTreeSet::from(expected));
+    }
+
+    #[test]
+    fn a_metric_that_nobody_declares_is_reported() {
+        let known = BTreeSet::from(["ringway_x_total", "ringway_y_seconds"].map(String::from));
+        let text = "rate(ringway_x_total[1m]) ringway_y_seconds_bucket ringway_z_total `ringway_*`";
+        check(
+            unknown_metrics("a.yml", text, &known),
+            &["a.yml: ringway_z_total is no metric of src/telemetry/metrics.rs"],
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod http2_attacks;
 mod ketama;
 mod leaving;
 mod overload;
+mod packaging;
 mod reload;
 mod retry;
 mod shutdown;

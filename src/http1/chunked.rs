@@ -135,7 +135,8 @@ impl Decoder {
 /// Fields that frame, route, identify or rule a message have no business after it (RFC 9110 section 6.5.1): whoever merges
 /// trailers into the head would be led by them.
 pub fn may_trail(known: Name, name: &[u8]) -> bool {
-    matches!(known, Name::Other | Name::Date | Name::Expires | Name::LastModified) && !NO_TRAILERS.iter().any(|never| name.eq_ignore_ascii_case(never))
+    matches!(known, Name::Other | Name::Date | Name::Expires | Name::LastModified)
+        && !NO_TRAILERS.iter().any(|never| name.eq_ignore_ascii_case(never))
 }
 
 /// A size line: the size, and the line's length; `None` when it is not whole.

@@ -89,6 +89,7 @@ async fn serve(door: Rc<Door>, stream: Socket, peer: SocketAddr) {
 async fn speaks_h2(door: &Rc<Door>, stream: &Socket) -> bool {
     let deadline = door.worker.wheel.deadline();
     deadline.set(door.settings().header_timeout);
+    let mut has_ended = false;
     loop {
         let mut first = [0; H2_PREFACE.len()];
         let peeked = poll_fn(|cx| match stream.poll_peek(cx, &mut first) {
@@ -103,11 +104,16 @@ async fn speaks_h2(door: &Rc<Door>, stream: &Socket) -> bool {
         if count == H2_PREFACE.len() {
             return true;
         }
-        // Half a preface: the rest must come, and peeking shows the same bytes until it does.
+        // Half a preface, and no more will come: its client has left.
+        if has_ended {
+            return false;
+        }
+        // The rest must come, and peeking shows the same bytes until it does.
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         if poll_fn(|cx| Poll::Ready(deadline.poll_expired(cx))).await {
             return false;
         }
+        has_ended = stream.has_ended().await;
     }
 }
 

@@ -103,6 +103,16 @@ impl Socket {
         }
     }
 
+    /// Whether the peer has ended its side, or the connection is broken. Waits until it is known to be readable, so it is for
+    /// sockets of which something was peeked.
+    pub async fn has_ended(&self) -> bool {
+        let ready = match self {
+            Self::Tcp(stream) => stream.ready(Interest::READABLE).await,
+            Self::Unix(stream) => stream.ready(Interest::READABLE).await,
+        };
+        ready.map_or(true, |ready| ready.is_read_closed())
+    }
+
     fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         use rustix::net::{RecvFlags, recv};
         let peeked = match self {

@@ -207,7 +207,7 @@ fn messages(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(1500), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_request_is_the_same_for_both_or_we_say_why_not(bytes in requests()) {
@@ -312,7 +312,7 @@ fn chunks(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
 }
 
 fn text(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string()
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn version(version: Version) -> &'static str {

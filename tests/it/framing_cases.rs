@@ -4,7 +4,12 @@ use crate::framing::{one, status_of};
 use crate::harness::http::raw;
 use crate::harness::origin::{Origin, Script};
 use crate::harness::program::Ringway;
+use crate::harness::wait_for;
 use crate::hashing::{BY_PATH, upstream};
+use socket2::SockRef;
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
 
 /// Follows each bad request on its connection. If it were ever answered, the bad one had ended where we did not see it end.
 const EVIL: &str = "GET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -612,4 +617,21 @@ fn a_legal_response_reaches_the_client() {
         x-twice: 2\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello";
     let answer = check(hops, "HTTP/1.1 200 OK\r\nX-Kept: 1\r\nContent-Length: 5\r\n");
     assert!(answer.ends_with("\r\n\r\nhello") && !answer.contains("wice") && !answer.contains("pgrade"), "{answer}");
+}
+
+#[test]
+fn a_client_that_leaves_after_half_a_preface_of_http2_is_let_go() {
+    let (_origin, ringway) = one("header_timeout = \"60s\"");
+    for is_reset in [false, true] {
+        let mut stream = TcpStream::connect(ringway.address).unwrap();
+        stream.write_all(b"P").unwrap();
+        let connections = || ringway.metrics().sum_of("ringway_connections", &[]);
+        wait_for("the connection to be seen", || (connections() == 1.0).then_some(()));
+        if is_reset {
+            // With no time to linger the kernel closes by RST.
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(stream);
+        wait_for("the connection to be let go", || (connections() == 0.0).then_some(()));
+    }
 }

@@ -111,7 +111,7 @@ pub const KEYS: &[Key] = &[
     key("route", "on_missing_key", Choice(&["random", "reject", "client_ip"]), "\"random\"", "Without a key: the less busy of two endpoints at random, 400, or the client's address as the key."),
     key("route", "via", Bool, "true", "Whether `Via` is added to requests."),
     key("route", "timeout", Duration(1), "\"60s\"", "Longest time to the response head, all attempts together; 504 after it. While a request's body moves, it starts anew with each piece."),
-    key("route", "upgrade", Texts, "[\"websocket\"]", "Protocols that an HTTP/1.1 GET may switch its connection to; `[]`: none. Another one is left out of the request, which goes on as an ordinary one. Never `h2c` or another version of HTTP."),
+    key("route", "upgrade", Texts, "[\"websocket\"]", "Protocols that an HTTP/1.1 GET may switch its connection to, or an extended CONNECT its HTTP/2 stream; `[]`: none. Another one is left out of the request, which goes on as an ordinary one. Never `h2c` or another version of HTTP."),
     key("route", "tunnel_timeout", Duration(1), "\"1h\"", "Longest silence in both directions of an upgraded connection; then it is closed."),
     key("route", "retry", Table, "", "What is tried again, each time at a distinct candidate."),
     key("route.retry", "attempts", Integer(0, 16), "2", "Further attempts; 0 turns repeating off."),

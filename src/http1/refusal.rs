@@ -67,6 +67,9 @@ pub enum Refusal {
     /// An interim response nobody asked for, or too many.
     #[error("an interim response came that nobody asked for")]
     UnexpectedInterim,
+    /// A success that is no switch, although the client would take it for one.
+    #[error("the protocol asked for was not switched to")]
+    NotSwitched,
 }
 
 /// What a refusal is to the client.

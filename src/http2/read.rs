@@ -25,7 +25,9 @@ pub fn request(
     limits: &Limits,
     head: &mut Head,
 ) -> Result<BodyLength, Refusal> {
-    let method_text = parts.method.as_str().as_bytes();
+    let is_switch = protocol(parts).is_some();
+    // What switches is the same request over either version: routes and keys see a GET.
+    let method_text = if is_switch { b"GET" } else { parts.method.as_str().as_bytes() };
     let method = Method::of(method_text);
     let named = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let target = match (method, parts.uri.path_and_query()) {
@@ -44,12 +46,20 @@ pub fn request(
     check_target(method, target, limits)?;
     check_scheme(method, &parts.uri)?;
     match (is_whole, framing::of_request(head)?) {
+        // What follows is not HTTP.
+        (_, BodyLength::Empty) if is_switch => Ok(BodyLength::Empty),
+        _ if is_switch => Err(Refusal::ContentLength),
         (true, BodyLength::Length(0)) => Ok(BodyLength::Length(0)),
         (true, BodyLength::Empty) => Ok(BodyLength::Empty),
         (true, _) => Err(Refusal::ContentLength),
         (false, BodyLength::Empty) => Ok(BodyLength::Chunked),
         (false, length) => Ok(length),
     }
+}
+
+/// The protocol that an extended CONNECT (RFC 8441) asks to switch its stream to.
+pub fn protocol(parts: &request::Parts) -> Option<&str> {
+    parts.extensions.get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str)
 }
 
 /// Reads a response's head into `head`, which is empty, and says which body follows a request of `method`.

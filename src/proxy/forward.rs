@@ -19,12 +19,12 @@ use crate::wire::body::Step;
 use crate::worker::Worker;
 use crate::worker::buffers::BUFFER_SIZE;
 use crate::worker::buffers::Draft;
+use crate::worker::buffers::Upgrade;
 use crate::worker::wheel::Deadline;
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -85,7 +85,7 @@ pub struct Exchange<D> {
     /// What the client's side failed with once the response had begun.
     fault: Option<BodyError>,
     /// The protocol the request asks to switch to.
-    upgrade: Option<Arc<str>>,
+    upgrade: Option<Upgrade>,
 }
 
 /// Limits of what an endpoint may send as a head.
@@ -192,6 +192,10 @@ impl<D: Downstream> Exchange<D> {
     }
 
     fn accept_head(&mut self, response: &Draft) -> Result<(), ExchangeError> {
+        let is_connect = self.upgrade.as_ref().is_some_and(|asked| asked.is_connect);
+        if is_connect && (200..300).contains(&response.head.status()) {
+            return Err(ExchangeError::BadResponse(Refusal::NotSwitched));
+        }
         let length = framing::of_response(&response.head, self.method).map_err(ExchangeError::BadResponse)?;
         self.length = length;
         self.response = BodyReader::new(length, &RESPONSE_LIMITS);

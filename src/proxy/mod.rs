@@ -76,8 +76,9 @@ impl Proxy {
         ctx.key = self.key(ctx)?;
         let via = ctx.action().via;
         let draft = &mut *ctx.request;
-        if headers::to_endpoint(&draft.head, &mut draft.edits, &ctx.conn, &ctx.client, &ctx.id, via) {
-            upgrade::ask(ctx, body.length());
+        let asks = headers::to_endpoint(&draft.head, &mut draft.edits, &ctx.conn, &ctx.client, &ctx.id, via);
+        if asks || draft.upgrade.is_some() {
+            upgrade::ask(ctx, body.length(), [self.worker.random(), self.worker.random()])?;
         }
         // 6 ring, 7 pool, 8 forward: for one candidate after the other
         attempt::run(self, ctx, body).await

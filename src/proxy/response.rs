@@ -40,9 +40,7 @@ impl<D: Downstream> Response<D> {
     pub fn forwarded(mut finish: Finish, (mut draft, exchange): Answer<D>) -> Self {
         let draft_ref = &mut *draft;
         headers::to_client(&draft_ref.head, &mut draft_ref.edits);
-        if let Some(protocol) = draft.upgrade.take() {
-            upgrade::announce(&mut draft, protocol);
-        }
+        upgrade::grant(&mut draft);
         finish.status = draft.head.status();
         Self { draft, body: Body::Exchange(Box::new(exchange)), finish }
     }
@@ -90,15 +88,12 @@ impl<D: Downstream> Response<D> {
         self.draft.upgrade.is_some()
     }
 
-    /// The tunnel that follows the head of a 101.
-    pub fn into_tunnel(self) -> Option<Tunnel<D>>
-    where
-        D: End,
-    {
+    /// The tunnel that follows the head of a switch, to what `end` makes of the client's side.
+    pub fn into_tunnel<E: End>(self, end: impl FnOnce(D) -> E) -> Option<Tunnel<E>> {
         let Body::Exchange(exchange) = self.body else { return None };
         self.finish.proxy().worker.buffers.give_draft(self.draft);
         let (connection, deadline, client) = exchange.into_tunnel()?;
-        Some(Tunnel::new(client, connection, deadline, self.finish))
+        Some(Tunnel::new(end(client), connection, deadline, self.finish))
     }
 
     /// Whether the request was for the head alone.

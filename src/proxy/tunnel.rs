@@ -41,10 +41,10 @@ pub trait End {
     fn watch(&self);
 
     /// Whether it was reset while nobody read from it.
-    fn has_failed(&self) -> bool;
+    fn has_failed(&mut self, cx: &mut Context<'_>) -> bool;
 
     /// Makes its close a reset.
-    fn abort(&self);
+    fn abort(&mut self);
 }
 
 /// How a tunnel ended, for whoever holds the client's side.
@@ -127,7 +127,7 @@ impl<D: End> Tunnel<D> {
             return Poll::Pending;
         }
         if self.pulse.poll_expired(cx) {
-            match (self.client.has_failed(), self.endpoint.has_failed()) {
+            match (self.client.has_failed(cx), self.endpoint.has_failed(cx)) {
                 (true, _) => return self.break_off(Side::Client),
                 (_, true) => return self.break_off(Side::Endpoint),
                 _ => self.pulse.set(PULSE),
@@ -287,11 +287,11 @@ impl End for Endpoint {
         self.wire.stream.watch();
     }
 
-    fn has_failed(&self) -> bool {
+    fn has_failed(&mut self, _: &mut Context<'_>) -> bool {
         self.wire.stream.has_failed()
     }
 
-    fn abort(&self) {
+    fn abort(&mut self) {
         self.wire.stream.abort();
     }
 }

@@ -66,6 +66,11 @@ impl Batch {
         self.0.borrow_mut().stream.is_disturbed(cx)
     }
 
+    /// Lets the system find out when the peer is gone without a word.
+    pub fn watch(&self) {
+        self.0.borrow().stream.watch();
+    }
+
     /// Sends what waits, closes our side and reads on, so that unread bytes do not reset the connection before the peer has
     /// seen its end. Ready when the peer has closed too, or does not stop.
     pub fn poll_linger(&self, cx: &mut Context<'_>) -> Poll<()> {

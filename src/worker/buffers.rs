@@ -28,7 +28,18 @@ pub struct Draft {
     /// What is changed when it goes on.
     pub edits: Edits,
     /// The protocol that a request asks to switch to, or that a response grants.
-    pub upgrade: Option<Arc<str>>,
+    pub upgrade: Option<Upgrade>,
+}
+
+/// A protocol that a connection, or a stream of one, switches to.
+#[derive(Debug, Clone)]
+pub struct Upgrade {
+    /// Its name, in lower case.
+    pub protocol: Arc<str>,
+    /// Whether the client asks by an extended CONNECT (RFC 8441): then any success is a switch to it.
+    pub is_connect: bool,
+    /// The `Sec-WebSocket-Accept` that the endpoint must answer with, where the key was ours.
+    pub accept: Option<Vec<u8>>,
 }
 
 impl Buffers {

@@ -29,4 +29,5 @@ mod shutdown;
 mod spikes;
 mod streaming;
 mod tunnels;
+mod tunnels_over_h2;
 mod upstream_tls;

@@ -2,6 +2,7 @@
 //! same `Proxy::handle`; what they write goes out once each time the task was polled.
 mod lanes;
 mod stream;
+mod tunnel;
 
 use crate::listener::door::Door;
 use crate::listener::settings::Settings;
@@ -115,6 +116,7 @@ fn builder(settings: &Settings) -> server::Builder {
     builder
         .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
         .max_concurrent_streams(MAX_STREAMS)
+        .enable_connect_protocol()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(MAX_SEND_BUFFER)

@@ -1,5 +1,6 @@
 //! One request over HTTP/2: its head, its body, its response. Runs in a lane of its connection.
 use super::Side;
+use super::tunnel;
 use crate::head::Head;
 use crate::head::edits::Edits;
 use crate::http1::framing::BodyLength;
@@ -15,6 +16,7 @@ use crate::wire::batch::Piece;
 use crate::wire::body::BodyError;
 use crate::wire::body::Step;
 use crate::worker::buffers::Draft;
+use crate::worker::buffers::Upgrade;
 use crate::worker::wheel::Deadline;
 use bytes::BytesMut;
 use h2::Reason;
@@ -45,6 +47,11 @@ pub async fn serve(side: Rc<Side>, request: Request<RecvStream>, respond: SendRe
     let mut draft = side.door.worker.buffers.take_draft();
     let response = match read::request(&parts, receive.is_end_stream(), &settings.limits, &mut draft.head) {
         Ok(length) => {
+            draft.upgrade = read::protocol(&parts).map(|protocol| Upgrade {
+                protocol: protocol.to_ascii_lowercase().into(),
+                is_connect: true,
+                accept: None,
+            });
             drop(parts);
             let downstream = H2Downstream::new(&side, receive, &respond);
             let body = RequestBody::new(downstream, length, settings.max_body);
@@ -87,7 +94,12 @@ async fn answer(side: &Rc<Side>, response: Response<H2Downstream>, respond: &Res
     let Some(built) = write::response(head, edits, length) else {
         return respond.borrow_mut().send_reset(Reason::INTERNAL_ERROR);
     };
-    let Ok(send) = respond.borrow_mut().send_response(built, has_no_body) else { return };
+    let is_tunnel = response.is_tunnel();
+    let Ok(send) = respond.borrow_mut().send_response(built, has_no_body && !is_tunnel) else { return };
+    if is_tunnel {
+        Box::pin(tunnel::run(response, send)).await;
+        return side.batch.with_meter(|meter| meter.served()).unwrap_or_default();
+    }
     let mut sending = Sending { side, response, send, has_no_body, has_sent: false, is_over: false, deadline: None };
     match poll_fn(|cx| sending.poll(cx)).await {
         Ended::Whole => {}
@@ -215,8 +227,8 @@ impl Sending<'_> {
 /// The client's side of one stream, as `proxy` sees it.
 #[derive(Debug)]
 pub struct H2Downstream {
-    side: Rc<Side>,
-    receive: RecvStream,
+    pub(super) side: Rc<Side>,
+    pub(super) receive: RecvStream,
     respond: Respond,
     trailers: Option<Box<Head>>,
     /// Runs while nothing comes.

@@ -254,11 +254,11 @@ impl End for Http1Downstream {
         self.side.borrow().wire.stream.watch();
     }
 
-    fn has_failed(&self) -> bool {
+    fn has_failed(&mut self, _: &mut Context<'_>) -> bool {
         self.side.borrow().wire.stream.has_failed()
     }
 
-    fn abort(&self) {
+    fn abort(&mut self) {
         self.side.borrow().wire.stream.abort();
     }
 }

@@ -92,7 +92,7 @@ fn is_left_unread(side: &Side, response: &Response<Http1Downstream>) -> bool {
 /// After the head of a 101: both sides may say what they like.
 async fn tunnel(side: &Rc<RefCell<Side>>, response: Response<Http1Downstream>) -> Outcome {
     side.borrow_mut().body = BodyReader::of_tunnel();
-    let Some(tunnel) = response.into_tunnel() else { return Outcome::Abort };
+    let Some(tunnel) = response.into_tunnel(|client| client) else { return Outcome::Abort };
     match tunnel.run().await {
         Ended::Closed => Outcome::Gone,
         Ended::Broken => Outcome::Abort,

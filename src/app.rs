@@ -18,6 +18,7 @@ use crate::control::Drain;
 use crate::control::Published;
 use crate::control::apply::Drained;
 use crate::control::history::Cause;
+use crate::lifecycle::descriptors;
 use crate::lifecycle::settings::ReloadOn;
 use crate::lifecycle::shutdown;
 use crate::lifecycle::shutdown::Ended;
@@ -100,6 +101,7 @@ pub async fn run(
 ) -> Result<Ended, StartError> {
     let level = logging::start(config.log.level);
     panics::install();
+    let descriptors = descriptors::take_all();
     let mut signals = Signals::new()?;
     let count = config.server.workers.unwrap_or_else(cores);
     let (control, control_handle) = Control::new(config.desired(), count).await?;
@@ -145,7 +147,7 @@ pub async fn run(
     let watch = path.as_ref().map(|path| ConfigWatch::start(path.clone(), config.sources.clone()));
     let is_watching = config.server.reload == ReloadOn::Watch;
     let mut reloader = Reloader { config, path, control: control_handle, snapshots, remote: remote.clone(), shared };
-    log_start(&addresses, count);
+    log_start(&addresses, count, descriptors);
     systemd::ready();
     on_ready(&addresses);
 
@@ -233,10 +235,11 @@ async fn start_listener(remote: &Remote, snapshots: &SnapshotHandle, prepared: l
     }
 }
 
-fn log_start(addresses: &Addresses, workers: usize) {
+fn log_start(addresses: &Addresses, workers: usize, descriptors: Option<u64>) {
     let listeners: Vec<String> = addresses.listeners.iter().map(ToString::to_string).collect();
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(version, listeners = listeners.join(" "), admin = %addresses.admin, workers, "Ringway is ready.");
+    let listeners = listeners.join(" ");
+    tracing::info!(version, listeners, admin = %addresses.admin, workers, descriptors, "Ringway is ready.");
 }
 
 /// What the admin interface may see and ask for.

@@ -1,4 +1,5 @@
 //! Start, replace, stop. Knows no requests.
+pub mod descriptors;
 pub mod settings;
 pub mod shutdown;
 pub mod signals;

@@ -68,7 +68,8 @@ async fn serve(door: Rc<Door>, stream: Socket, peer: SocketAddr) {
             (Stream::Plain(stream), is_h2)
         }
         Some(acceptor) => {
-            let Some(stream) = handshake(&door, acceptor, stream).await else {
+            // Boxed, as HTTP/2 is below: it is large, and a connection would hold room for it as long as it is there.
+            let Some(stream) = Box::pin(handshake(&door, acceptor, stream)).await else {
                 return door.refused(RefusedReason::Tls);
             };
             let is_h2 = match stream.get_ref().1.alpn_protocol() {
@@ -136,5 +137,23 @@ async fn handshake(
             tracing::debug!(%error, "A TLS handshake failed.");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a task holds for as long as its connection is open.
+    const MAX_SIZE: usize = 448;
+
+    fn size_of_task<F: Future>(_: impl FnOnce(Rc<Door>, Socket, SocketAddr) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let size = size_of_task(serve);
+        assert!(size <= MAX_SIZE, "{size} bytes: box what is rarely there");
     }
 }

@@ -65,11 +65,7 @@ fn keys(c: &mut Criterion) {
 fn routes(c: &mut Criterion) {
     let route = |path: PathPattern| {
         let matcher = Matcher { path, ..Matcher::any() };
-        Route {
-            name: RouteName::new("r"),
-            matcher,
-            action: Action::Forward(Forward::new(UpstreamName::new("u"), None)),
-        }
+        Route::new(RouteName::new("r"), matcher, Action::Forward(Forward::new(UpstreamName::new("u"), None)))
     };
     let prefixes = (0..20).map(|n| PathPattern::prefix(&format!("/p{n}")).expect("a path"));
     let table = RouteTable::new(prefixes.chain([PathPattern::Any]).map(route).collect()).expect("distinct routes");

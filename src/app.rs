@@ -119,7 +119,7 @@ pub async fn run(
     let remote = workers.remote();
     let loads: Arc<PerWorker<Gauge>> = Arc::new(PerWorker::new(count));
     for worker in 0..count {
-        let log = access_log.as_ref().map(|writer| writer.handle(config.log.access));
+        let log = access_log.as_ref().map(|writer| writer.handle(config.log.access, config.log.sample));
         let (loads, to_others) = (loads.clone(), remote.clone());
         remote.run_on(worker, Box::new(move |worker| furnish(worker, log, to_others, loads))).await;
     }
@@ -434,6 +434,7 @@ impl Reloader {
             ("server.reload", old.server.reload != next.server.reload),
             ("admin.address", old.admin.address != next.admin.address),
             ("log.access", old.log.access != next.log.access),
+            ("log.sample", old.log.sample != next.log.sample),
             ("log.access_path", old.log.access_path != next.log.access_path),
         ];
         let names: Vec<&str> = changed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();

@@ -19,7 +19,7 @@
 //!          snapshot       │                   the immutable view both engines share
 //!             │           │
 //!   http2  route  telemetry                   heads over HTTP/2 │ request → route │ what the outside sees
-//!    ring  key  health  retry  http1          PURE: no I/O, no async, no clock, no log  │  net (sockets, TLS)
+//!  ring key health retry limit http1          PURE: no I/O, no async, no clock, no log  │  net (sockets, TLS)
 //!             │
 //!           head                              one message head for HTTP/1.1 and HTTP/2
 //!             │
@@ -48,6 +48,7 @@ pub mod http1;
 pub mod http2;
 pub mod key;
 pub mod lifecycle;
+pub mod limit;
 pub mod listener;
 pub mod net;
 pub mod pool;

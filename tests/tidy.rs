@@ -10,7 +10,7 @@ use std::path::Path;
 const HOUSE: &[&[&str]] = &[
     &["base"],
     &["head"],
-    &["ring", "key", "hotkeys", "health", "retry", "http1", "net"],
+    &["ring", "key", "hotkeys", "health", "retry", "limit", "http1", "net"],
     &["http2", "route", "telemetry"],
     &["snapshot"],
     &["worker"],

@@ -40,8 +40,8 @@ fn requests(exposition: &mut Exposition, snapshot: &Snapshot) {
     exposition.family(&metrics::REQUESTS, |series| {
         for listener in &snapshot.listeners {
             for (index, requests) in listener.requests.iter().enumerate() {
-                let upstream =
-                    snapshot.targets.get(index).map_or(NONE, |index| snapshot.upstream(*index).name.as_str());
+                let upstream = snapshot.targets.get(index).copied().flatten();
+                let upstream = upstream.map_or(NONE, |index| snapshot.upstream(index).name.as_str());
                 let mut codes: BTreeMap<u16, u64> = BTreeMap::new();
                 requests.iter().for_each(|cell| cell.each(|code, count| *codes.entry(code).or_default() += count));
                 for (code, count) in codes {
@@ -62,6 +62,14 @@ fn requests(exposition: &mut Exposition, snapshot: &Snapshot) {
     exposition.family(&metrics::KEY_MISSING, |series| {
         for (index, route) in snapshot.route_stats.iter().enumerate().take(snapshot.routes.routes().len()) {
             series.value(&[route_name(snapshot, index)], route.sum(|cell| cell.key_missing.get()) as f64);
+        }
+    });
+    exposition.family(&metrics::RATE_LIMITED, |series| {
+        for (index, route) in
+            snapshot.routes.routes().iter().enumerate().filter(|(_, route)| route.rate_limit.is_some())
+        {
+            let count = snapshot.route_stats[index].sum(|cell| cell.rate_limited.get());
+            series.value(&[route.name.as_str()], count as f64);
         }
     });
 }

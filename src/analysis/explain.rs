@@ -3,22 +3,29 @@ use crate::base::ids::ListenerName;
 use crate::base::ids::UpstreamName;
 use crate::head::Client;
 use crate::head::Head;
-use crate::head::Method;
 use crate::health::Availability;
+use crate::http1::limits::Limits;
+use crate::http1::parse;
 use crate::key::HashKey;
 use crate::route::Miss;
+use crate::route::action::Action;
+use crate::route::template::Facts;
 use crate::snapshot::Snapshot;
 use crate::snapshot::upstream::Upstream;
 use serde::Serialize;
 use thiserror::Error;
 
 /// Where a request goes, and why.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Explanation {
     /// The route's name.
     pub route: String,
-    /// The upstream's name.
-    pub upstream: String,
+    /// What Ringway answers itself, with its status first; absent when an endpoint is asked.
+    pub answer: Option<String>,
+    /// The upstream's name, when one is asked.
+    pub upstream: Option<String>,
+    /// The target the endpoint is asked for, when it is another than the request's.
+    pub target: Option<String>,
     /// The key's bytes, those that are not printable as `\x00`; absent without a key.
     pub key: Option<String>,
     /// Which alternative gave it, as written.
@@ -31,8 +38,8 @@ pub struct Explanation {
     pub candidates: Vec<Candidate>,
     /// The snapshot it was explained by.
     pub generation: u64,
-    /// The ring's fingerprint.
-    pub fingerprint: String,
+    /// The ring's fingerprint, when there is one.
+    pub fingerprint: Option<String>,
 }
 
 /// One candidate.
@@ -66,12 +73,15 @@ pub enum ExplainError {
     KeyMissing,
 }
 
-/// A request made of a URL (`http://host/path`, or a path alone), a method and fields; and whether it is for TLS.
+/// A request made of a URL (`http://host/path`, or a path alone), a method and fields; and whether it is for TLS. It is read as
+/// if it had come over HTTP/1.1: what Ringway refuses there is refused here.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn request(url: &str, method: &str, fields: &[(String, String)]) -> Result<(Head, bool), ExplainError> {
     let wrong = |what: &str| ExplainError::Request(format!("{what}; write http://example.com/path"));
+    // A fragment stays with the browser.
+    let url = url.split('#').next().unwrap_or_default();
     let (secure, authority, target) = match url.split_once("://") {
         Some((scheme @ ("http" | "https"), rest)) => {
             let at = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -84,15 +94,20 @@ pub fn request(url: &str, method: &str, fields: &[(String, String)]) -> Result<(
         None => "/".to_string(),
         Some('?') => format!("/{target}"),
         Some('/') => target.to_string(),
+        Some('*') if target == "*" => target.to_string(),
         Some(_) => return Err(wrong("the URL's path does not begin with a slash")),
     };
-    let mut head = Head::default();
-    head.set_request(Method::of(method.as_bytes()), method.as_bytes(), target.as_bytes());
     let named = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value.as_str());
-    let authority = head.append(named.or(authority).unwrap_or("localhost").as_bytes());
-    head.set_authority(authority);
-    for (name, value) in fields {
-        head.push(name.as_bytes(), value.as_bytes());
+    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", named.or(authority).unwrap_or("localhost"));
+    for (name, value) in fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str("\r\n");
+    let mut head = Head::default();
+    match parse::request(text.as_bytes(), &Limits::default(), &mut head) {
+        Ok(parse::Progress::Complete { consumed }) if consumed == text.len() => {}
+        Ok(_) => return Err(wrong("a line ends within the request")),
+        Err(refusal) => return Err(ExplainError::Request(format!("Ringway refuses this request: {refusal}"))),
     }
     Ok((head, secure))
 }
@@ -115,8 +130,27 @@ pub fn explain(
         Miss::AmbiguousPath => ExplainError::Ambiguous,
     })?;
     let route = snapshot.routes.get(index);
-    let upstream = snapshot.upstream(snapshot.upstream_of(index));
-    let forward = route.action.forward();
+    let own = |answer: String| Explanation {
+        route: route.name.to_string(),
+        answer: Some(answer),
+        generation: snapshot.generation,
+        ..Explanation::default()
+    };
+    if !route.access.permits(client.ip) {
+        return Ok(own(format!("403 denied: {} may not use this route", client.ip)));
+    }
+    let forward = match &route.action {
+        Action::Forward(forward) => forward,
+        Action::Redirect(redirect) => {
+            let location = redirect.location(Facts { head, client, id: b"(request id)" }).unwrap_or_default();
+            return Ok(own(format!("{} to {}", redirect.status, String::from_utf8_lossy(&location))));
+        }
+        Action::Respond(_) => return Ok(own(route.action.to_string())),
+    };
+    let Some(upstream) = snapshot.upstream_of(index).map(|index| snapshot.upstream(index)) else {
+        return Err(ExplainError::NoRoute);
+    };
+    let target = forward.path.target(head).map_err(|_| ExplainError::Ambiguous)?;
     let mut scratch = Vec::new();
     let extracted = forward.key.as_ref().and_then(|key| {
         key.extract(head, client, &mut scratch).or_else(|| match forward.on_missing_key {
@@ -133,6 +167,7 @@ pub fn explain(
     let source = extracted.and_then(|extracted| forward.key.as_ref().map(|key| key.source_text(extracted.source)));
     let mut explanation = of_key(snapshot, upstream, extracted.map(|extracted| extracted.key));
     explanation.route = route.name.to_string();
+    explanation.target = target.map(|target| target.escape_ascii().to_string());
     explanation.key = extracted.map(|_| scratch.escape_ascii().to_string());
     explanation.source = source.map(str::to_string);
     Ok(explanation)
@@ -166,15 +201,13 @@ fn of_key(snapshot: &Snapshot, upstream: &Upstream, key: Option<HashKey>) -> Exp
     }
     let fingerprint = crate::ring::fingerprint::of(upstream.ring.settings(), upstream.ring.members());
     Explanation {
-        route: String::new(),
-        upstream: upstream.name.to_string(),
-        key: None,
-        source: None,
+        upstream: Some(upstream.name.to_string()),
         hash: key.map(|key| format!("{:016x}", key.0)),
         owner: key.and(slots.first()).map(|slot| upstream.endpoint(*slot).id.to_string()),
         candidates,
         generation: snapshot.generation,
-        fingerprint: fingerprint.to_string(),
+        fingerprint: Some(fingerprint.to_string()),
+        ..Explanation::default()
     }
 }
 

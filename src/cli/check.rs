@@ -43,7 +43,7 @@ fn print_summary(path: &Path, config: &Config) {
         println!("  listener {} {}{tls}", listener.name, protocols.join("+"));
     }
     for route in &config.routes {
-        println!("  route {} -> {}", route.name, route.action.forward().upstream);
+        println!("  route {} -> {}", route.name, route.action);
     }
     for upstream in &config.upstreams {
         print_upstream(upstream);

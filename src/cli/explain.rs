@@ -86,7 +86,13 @@ fn print(args: &ExplainArgs, explanation: &serde_json::Value) {
     }
     let text = |name: &str| explanation[name].as_str().unwrap_or("-").to_string();
     println!("route       {}", text("route"));
+    if let Some(answer) = explanation["answer"].as_str() {
+        return println!("answer      {answer}");
+    }
     println!("upstream    {}", text("upstream"));
+    if let Some(target) = explanation["target"].as_str() {
+        println!("target      {target}");
+    }
     println!("key         {}", text("key"));
     println!("source      {}", text("source"));
     println!("hash        {}", text("hash"));

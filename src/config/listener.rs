@@ -22,7 +22,7 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Found<Sett
     let address = section.text(reader, "address").and_then(|text| address(reader, &text));
     let protocols = protocols(reader, section);
     let tls = section.has("tls").then(|| tls(reader, section));
-    let trusted_proxies = networks(reader, section);
+    let trusted_proxies = networks(reader, section, "trusted_proxies");
     let max_body = section.size(reader, "max_body");
     let is_usable = address.is_some();
     let mut settings = Settings::new(address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)).into()));
@@ -33,6 +33,10 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Found<Sett
     let defaults = settings.clone();
     let number = |value: Option<u64>, default: usize| value.map_or(default, |value| value as usize);
     settings.max_connections = number(section.integer(reader, "max_connections"), defaults.max_connections);
+    settings.max_connections_per_ip =
+        section.integer(reader, "max_connections_per_ip").map(|connections| connections as usize);
+    settings.proxy_protocol = proxy_protocol(reader, section);
+    settings.min_body_rate = section.size(reader, "min_body_rate");
     settings.header_timeout = section.duration(reader, "header_timeout").unwrap_or(defaults.header_timeout);
     settings.body_timeout = section.duration(reader, "body_timeout").unwrap_or(defaults.body_timeout);
     settings.idle_timeout = section.duration(reader, "idle_timeout").unwrap_or(defaults.idle_timeout);
@@ -108,9 +112,23 @@ fn tls(reader: &mut Reader<'_>, listener: &Section<'_>) -> ServerTls {
     ServerTls { certificates }
 }
 
-fn networks(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<IpNet> {
+fn proxy_protocol(reader: &mut Reader<'_>, listener: &Section<'_>) -> Option<Vec<IpNet>> {
+    if !listener.has("proxy_protocol") {
+        return None;
+    }
+    let section = listener.table(reader, "proxy_protocol", "listener.proxy_protocol");
+    section.check_names(reader);
+    let trusted = networks(reader, &section, "trusted");
+    if section.has("trusted") && section.texts(reader, "trusted").is_empty() {
+        reader.problem(&section.place("trusted"), "nobody could connect; write trusted = [\"10.0.0.0/8\"]");
+    }
+    Some(trusted)
+}
+
+/// A list of networks; an address is a network of one.
+pub fn networks(reader: &mut Reader<'_>, section: &Section<'_>, name: &str) -> Vec<IpNet> {
     let mut networks = Vec::new();
-    for text in section.texts(reader, "trusted_proxies") {
+    for text in section.texts(reader, name) {
         let single = || text.value.parse::<IpAddr>().map(IpNet::from);
         match text.value.parse::<IpNet>().or_else(|_| single()) {
             Ok(network) => networks.push(network),

@@ -1,5 +1,6 @@
 //! Text to checked settings: the only part that knows TOML. A file is taken whole or not at all, and all that is wrong with it is
 //! told at once.
+pub mod action;
 pub mod diagnostic;
 pub mod files;
 pub mod health_check;
@@ -160,7 +161,10 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
     }
     warn_of_own_admin(reader, start, &admin, &upstreams);
     for upstream in &upstreams {
-        if !routes.iter().any(|route| route.value.action.forward().upstream == upstream.name) {
+        let leads_there = |route: &table::Found<Route>| {
+            route.value.action.forward().is_some_and(|forward| forward.upstream == upstream.name)
+        };
+        if !routes.iter().any(leads_there) {
             reader.warn(start, format!("no route leads to upstream \"{}\"", upstream.name));
         }
     }

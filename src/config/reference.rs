@@ -42,6 +42,7 @@ fn kind(key: &Key) -> String {
         Kind::Share(max) => format!("Share, at most `\"{max}%\"`"),
         Kind::Integer(min, max) => format!("Whole number, {min} to {max}"),
         Kind::Bool => "`true` or `false`".into(),
+        Kind::BoolOrText => "`true`, `false` or text".into(),
         Kind::Text => "Text".into(),
         Kind::Choice(choices) => {
             choices.iter().map(|choice| format!("`\"{choice}\"`")).collect::<Vec<_>>().join(" or ")
@@ -79,13 +80,14 @@ pub fn full() -> String {
 fn key_lines(text: &mut String, section: &str, names: &[&str]) {
     for name in names {
         let key = super::keys::find(section, name);
+        // A table without an example is shown as one of its own.
         if key.kind == Kind::Table && key.example.is_empty() {
             continue;
         }
         let sentence = key.doc.split_inclusive(". ").next().unwrap_or(key.doc).trim_end();
         writeln!(text, "# {sentence}").expect("a text takes all that is written");
         // A route needs its upstream and key here, a listener its address: full.toml is a file that works.
-        let shown = key.required || (section == "route" && key.name == "key");
+        let shown = key.required || (section == "route" && matches!(key.name, "upstream" | "key"));
         let line = match (shown, key.default) {
             (true, _) => format!("{} = {}", key.name, key.example),
             (false, "") => format!("# {} = {}", key.name, key.example),

@@ -1,5 +1,7 @@
 //! `[[route]]` and its `retry`.
+use super::action;
 use super::diagnostic::did_you_mean;
+use super::listener;
 use super::table::Found;
 use super::table::Reader;
 use super::table::Section;
@@ -7,13 +9,14 @@ use crate::base::ids::ListenerName;
 use crate::base::ids::RouteName;
 use crate::base::ids::UpstreamName;
 use crate::key::KeySpec;
-use crate::listener;
+use crate::listener::settings::Settings as Listener;
 use crate::retry::policy;
 use crate::retry::policy::Conditions;
 use crate::route::HeaderMatch;
 use crate::route::Matcher;
 use crate::route::Route;
 use crate::route::RouteTable;
+use crate::route::access::Access;
 use crate::route::action::Action;
 use crate::route::action::Forward;
 use crate::route::action::OnMissingKey;
@@ -25,7 +28,7 @@ use std::sync::Arc;
 /// What a route may refer to.
 pub struct Known<'a> {
     /// All listeners.
-    pub listeners: &'a [Found<listener::settings::Settings>],
+    pub listeners: &'a [Found<Listener>],
     /// All upstreams.
     pub upstreams: &'a [Upstream],
 }
@@ -35,6 +38,44 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>) -
     section.check_names(reader);
     let matcher = matcher(reader, section, known);
     let name = section.text(reader, "name").map_or_else(|| matcher.default_name(), |name| RouteName::new(&name.value));
+    let access = Access {
+        allow: listener::networks(reader, section, "allow"),
+        deny: listener::networks(reader, section, "deny"),
+    };
+    let response_headers = action::field_edits(reader, section, "response_headers", "route.response_headers");
+    let rate_limit = action::rate_limit(reader, section);
+    let action = action(reader, section, known, &matcher)?;
+    let route = Route { access, rate_limit, response_headers, ..Route::new(name, matcher, action) };
+    Some(Found { value: route, place: section.place.clone() })
+}
+
+/// The one thing a route does.
+fn action(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>, matcher: &Matcher) -> Option<Action> {
+    let given: Vec<&str> = ["upstream", "redirect", "respond"].into_iter().filter(|name| section.has(name)).collect();
+    if let [_, second, ..] = given[..] {
+        reader.problem(&section.place(second), "a route has one of \"upstream\", \"redirect\" and \"respond\"");
+        return None;
+    }
+    match given.first() {
+        Some(&"upstream") => forward(reader, section, known, matcher).map(Action::Forward),
+        Some(other) => {
+            action::warn_of_unused(reader, section, other);
+            if *other == "redirect" {
+                action::redirect(reader, section).map(Action::Redirect)
+            } else {
+                action::respond(reader, section).map(Action::Respond)
+            }
+        }
+        None => {
+            let message = "[[route]] has no \"upstream\", \"redirect\" or \"respond\"; write upstream = \"NAME\"";
+            reader.problem(&section.place, message);
+            None
+        }
+    }
+}
+
+fn forward(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>, matcher: &Matcher) -> Option<Forward> {
+    let path = action::path_edit(reader, section, &matcher.path);
     let retry = section.table(reader, "retry", "route.retry");
     let retry = self::retry(reader, &retry);
     let timeout = section.duration(reader, "timeout");
@@ -58,7 +99,9 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>) -
     forward.upgrade = upgrade;
     forward.tunnel_timeout = tunnel_timeout.unwrap_or(forward.tunnel_timeout);
     (forward.retry, forward.via, forward.on_missing_key) = (retry, via, on_missing_key);
-    Some(Found { value: Route { name, matcher, action: Action::Forward(forward) }, place: section.place.clone() })
+    forward.path = path;
+    forward.request_headers = action::field_edits(reader, section, "request_headers", "route.request_headers");
+    Some(forward)
 }
 
 fn key(reader: &mut Reader<'_>, section: &Section<'_>, key: &[Found<String>], upstream: &Upstream) -> Option<KeySpec> {
@@ -177,6 +220,7 @@ fn retry(reader: &mut Reader<'_>, section: &Section<'_>) -> policy::Settings {
         attempts: section.integer(reader, "attempts").map_or(default.attempts, |attempts| attempts as u32),
         on,
         budget: section.share(reader, "budget").unwrap_or(default.budget),
+        backoff: section.duration(reader, "backoff").unwrap_or(default.backoff),
     }
 }
 

@@ -52,6 +52,7 @@ fn shape(key: &Key) -> Value {
         Kind::Share(_) => text_like(&format!("^{number}%$")),
         Kind::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Bool => json!({ "type": "boolean" }),
+        Kind::BoolOrText => json!({ "type": ["boolean", "string"] }),
         Kind::Text => json!({ "type": "string" }),
         Kind::Choice(choices) => {
             json!({ "type": "string", "anyOf": [{ "enum": choices }, { "pattern": FROM_ENVIRONMENT }] })
@@ -96,6 +97,7 @@ mod tests {
             Some("string") => value.is_string(),
             Some("integer") => value.is_u64(),
             Some("boolean") => value.is_boolean(),
+            None if schema["type"] == json!(["boolean", "string"]) => value.is_boolean() || value.is_string(),
             other => panic!("{path}: type {other:?}"),
         };
         if !is_of_type {

@@ -90,5 +90,6 @@ pub fn log(reader: &mut Reader<'_>, section: &Section<'_>) -> telemetry::setting
             _ => AccessFormat::Json,
         },
         access_path: (path != "-").then(|| path.into()),
+        sample: section.share(reader, "sample").unwrap_or(telemetry::settings::Settings::default().sample),
     }
 }

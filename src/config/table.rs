@@ -49,6 +49,15 @@ pub struct Found<T> {
     pub place: Place,
 }
 
+/// What a key takes that is either.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BoolOrText {
+    /// `true` or `false`.
+    Bool(Found<bool>),
+    /// A text.
+    Text(Found<String>),
+}
+
 /// One table of a file. An absent table reads as one without keys.
 #[derive(Debug, Clone)]
 pub struct Section<'a> {
@@ -193,6 +202,7 @@ impl<'a> Section<'a> {
             Kind::Share(_) => "a share like \"20%\"".into(),
             Kind::Integer(min, max) => format!("a whole number from {min} to {max}"),
             Kind::Bool => "true or false".into(),
+            Kind::BoolOrText => "true, false or a text in quotes".into(),
             Kind::Text => "a text in quotes".into(),
             Kind::Choice(choices) => format!("one of {}", quoted(choices)),
             Kind::Texts => "a list of texts".into(),
@@ -303,6 +313,20 @@ impl<'a> Section<'a> {
                 }
             },
             None => key.default == "true",
+        }
+    }
+
+    /// `true`, `false` or a text; `None` when it is absent, or wrong.
+    pub fn bool_or_text(&self, reader: &mut Reader<'_>, name: &str) -> Option<BoolOrText> {
+        let value = self.raw(name)?;
+        let place = self.place_of(value.span());
+        match value.get_ref() {
+            DeValue::Boolean(value) => Some(BoolOrText::Bool(Found { value: *value, place })),
+            DeValue::String(text) => Some(BoolOrText::Text(Found { value: reader.expand(text, &place), place })),
+            _ => {
+                self.wrong(reader, keys::find(self.name, name), value);
+                None
+            }
         }
     }
 

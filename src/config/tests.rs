@@ -40,7 +40,7 @@ fn a_good_file_has_no_problems_and_the_defaults_of_the_code() {
     assert_eq!(config.admin, admin::settings::Settings::default());
     assert_eq!(config.log, telemetry::settings::Settings::default());
     assert_eq!(config.listeners[0], Listener::new("127.0.0.1:0".parse().unwrap()));
-    let forward = config.routes[0].action.forward();
+    let forward = config.routes[0].action.forward().unwrap();
     assert_eq!(forward.retry, crate::retry::policy::Settings::default());
     assert_eq!((forward.via, forward.timeout), (true, std::time::Duration::from_secs(60)));
     assert_eq!(forward.tunnel_timeout, std::time::Duration::from_secs(3600));
@@ -121,7 +121,11 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
         "upstream = \"cash\"",
         &["f.toml:6:12: there is no [upstream.cash]; did you mean \"cache\"?"],
     );
-    check("upstream = \"cache\"", "", &["f.toml:5:1: [[route]] has no \"upstream\""]);
+    check(
+        "upstream = \"cache\"",
+        "",
+        &["f.toml:5:1: [[route]] has no \"upstream\", \"redirect\" or \"respond\"; write upstream = \"NAME\""],
+    );
     check("key = [\"path\"]", "", &["f.toml:5:1: upstream \"cache\" has several endpoints, so the route needs a key"]);
     check(
         "[\"path\"]",

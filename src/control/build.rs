@@ -13,6 +13,7 @@ use crate::control::state::Group;
 use crate::control::state::Known;
 use crate::control::state::State;
 use crate::health::threshold::Threshold;
+use crate::limit::Limiter;
 use crate::ring;
 use crate::ring::Member;
 use crate::ring::Ring;
@@ -139,6 +140,7 @@ pub fn rebuild_masks(state: &mut State, last: &Snapshot) -> Snapshot {
         upstreams: state.groups.values().map(|group| Arc::new(upstream_of(group))).collect(),
         listeners: last.listeners.clone(),
         route_stats: last.route_stats.clone(),
+        limiters: last.limiters.clone(),
     }
 }
 
@@ -265,9 +267,11 @@ struct World<'a> {
 impl World<'_> {
     fn snapshot(&self, desired: &Desired, counters: &mut Counters) -> Result<Snapshot, BuildError> {
         let place = |route: &Route| {
-            let wanted = &route.action.forward().upstream;
-            let index = self.groups.keys().position(|name| name == wanted);
-            index.map(|index| UpstreamIndex(index as u32)).ok_or_else(|| BuildError::NoUpstream(wanted.clone()))
+            let Some(forward) = route.action.forward() else { return Ok(None) };
+            match self.groups.keys().position(|name| *name == forward.upstream) {
+                Some(index) => Ok(Some(UpstreamIndex(index as u32))),
+                None => Err(BuildError::NoUpstream(forward.upstream.clone())),
+            }
         };
         let targets = desired.routes.iter().map(place).collect::<Result<Vec<_>, _>>()?;
         let listeners = desired.listeners.iter().map(|name| self.listener(name, &desired.routes, counters)).collect();
@@ -281,11 +285,25 @@ impl World<'_> {
             upstreams: self.groups.values().map(|group| Arc::new(upstream_of(group))).collect(),
             listeners,
             route_stats,
+            limiters: desired.routes.iter().map(|route| self.limiter(route, counters)).collect(),
         })
     }
 
+    /// What counts a route's requests: as it was when the limit is the same, afresh when it is another.
+    fn limiter(&self, route: &Route, counters: &mut Counters) -> Option<Arc<Limiter>> {
+        let limit = route.rate_limit.as_ref()?;
+        let old = self.old.limiters.get(&route.name).filter(|(old, _)| old.is_same(limit));
+        let limiter = match old {
+            Some((_, limiter)) => limiter.clone(),
+            None => Arc::new(Limiter::new(limit.rate, clock::now())),
+        };
+        counters.limiters.insert(route.name.clone(), (limit.clone(), limiter.clone()));
+        Some(limiter)
+    }
+
     fn listener(&self, name: &ListenerName, routes: &[Route], counters: &mut Counters) -> Listener {
-        let led_to = |route: &Route| Some((route.name.clone(), route.action.forward().upstream.clone()));
+        let led_to =
+            |route: &Route| Some((route.name.clone(), route.action.forward().map(|forward| forward.upstream.clone())));
         let keys = routes.iter().map(led_to).chain([None]).map(|led_to| (name.clone(), led_to));
         let requests = keys.map(|key| keep(&self.old.requests, &mut counters.requests, key, self.workers)).collect();
         let stats = keep(&self.old.listeners, &mut counters.listeners, name.clone(), self.workers);

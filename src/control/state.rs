@@ -11,9 +11,11 @@ use crate::health::outlier::Ejection;
 use crate::health::share::Window;
 use crate::health::streak::Merger;
 use crate::health::threshold::Threshold;
+use crate::limit::Limiter;
 use crate::retry::budget::RetryBudget;
 use crate::ring::Ring;
 use crate::route::Route;
+use crate::route::rate_limit::RateLimit;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::settings;
 use crate::snapshot::stats;
@@ -71,10 +73,12 @@ pub struct Counters {
     pub requests: HashMap<Path, Arc<stats::Requests>>,
     /// Of routes; `None` is for requests that found none.
     pub routes: HashMap<Option<RouteName>, Arc<stats::Route>>,
+    /// Rate limits of routes, and what they were counted under.
+    pub limiters: HashMap<RouteName, (RateLimit, Arc<Limiter>)>,
 }
 
-/// A listener, and where its requests led; `None` is for those that found no route.
-pub type Path = (ListenerName, Option<(RouteName, UpstreamName)>);
+/// A listener, and where its requests led: a route, and its upstream if it has one; `None` is for those that found no route.
+pub type Path = (ListenerName, Option<(RouteName, Option<UpstreamName>)>);
 
 /// One upstream.
 #[derive(Debug, Clone)]

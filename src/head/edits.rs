@@ -1,9 +1,10 @@
 //! Set, add, remove: a list of changes applied while a head is encoded, never by copying it.
 use super::{Head, Span, names::Name};
 
-/// Changes to one head: which of its fields are left out, and which follow it.
+/// Changes to one head: another target, which of its fields are left out, and which follow it.
 #[derive(Debug, Clone, Default)]
 pub struct Edits {
+    target: Vec<u8>,
     dropped: Vec<u64>,
     lines: Vec<u8>,
     added: Vec<(Span, Span)>,
@@ -12,9 +13,22 @@ pub struct Edits {
 impl Edits {
     /// Forgets all changes and keeps the memory.
     pub fn clear(&mut self) {
+        self.target.clear();
         self.dropped.clear();
         self.lines.clear();
         self.added.clear();
+    }
+
+    /// Makes a request ask for another target, in origin-form. The caller has made sure that it is legal.
+    pub fn set_target(&mut self, target: &[u8]) {
+        self.target.clear();
+        self.target.extend_from_slice(target);
+    }
+
+    /// What a request asks for: the target set, or the head's own.
+    #[inline]
+    pub fn target<'a>(&'a self, head: &'a Head) -> &'a [u8] {
+        if self.target.is_empty() { head.target() } else { &self.target }
     }
 
     /// Leaves out the head's field number `index`.
@@ -58,16 +72,32 @@ impl Edits {
 
     /// Adds a field whose value is the concatenation of `parts`.
     pub fn add_parts(&mut self, name: &[u8], parts: &[&[u8]]) {
+        self.add_with(name, |lines| parts.iter().for_each(|part| lines.extend_from_slice(part)));
+    }
+
+    /// Adds a field whose value `write` appends. The caller has made sure that name and value are legal.
+    pub fn add_with(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.lines.len();
         self.lines.extend_from_slice(name);
         let name_span = Span::new(start, self.lines.len());
         self.lines.extend_from_slice(b": ");
         let start = self.lines.len();
-        for part in parts {
-            self.lines.extend_from_slice(part);
-        }
+        write(&mut self.lines);
         self.added.push((name_span, Span::new(start, self.lines.len())));
         self.lines.extend_from_slice(b"\r\n");
+    }
+
+    /// Takes back all added fields called `name`, letter case aside.
+    pub fn remove_added(&mut self, name: &[u8]) {
+        if !self.added().any(|(added, _)| added.eq_ignore_ascii_case(name)) {
+            return;
+        }
+        let (lines, added) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.added));
+        for (kept, value) in added {
+            if !kept.of(&lines).eq_ignore_ascii_case(name) {
+                self.add(kept.of(&lines), value.of(&lines));
+            }
+        }
     }
 
     /// The added fields as HTTP/1.1 lines, each ended by CRLF.
@@ -104,7 +134,16 @@ mod tests {
         edits.add_parts(b"Via", &[b"1.1 a, ", b"1.1 ringway"]);
         assert_eq!(edits.lines(), b"Via: 1.1 a, 1.1 ringway\r\n");
         assert_eq!(edits.added().next(), Some((&b"Via"[..], &b"1.1 a, 1.1 ringway"[..])));
+        edits.add(b"X-B", b"2");
+        edits.remove_added(b"VIA");
+        assert_eq!(edits.lines(), b"X-B: 2\r\n");
         edits.remove_named(&head, b"x-a");
         assert!((0..71).all(|index| edits.is_dropped(index)));
+        head.set_request(crate::head::Method::Get, b"GET", b"/a");
+        assert_eq!(edits.target(&head), b"/a");
+        edits.set_target(b"/b");
+        assert_eq!(edits.target(&head), b"/b");
+        edits.clear();
+        assert_eq!(edits.target(&head), b"/a");
     }
 }

@@ -23,7 +23,7 @@ pub enum Connection {
 pub fn request(head: &Head, edits: &Edits, length: BodyLength, connection: Connection, out: &mut BytesMut) {
     out.extend_from_slice(head.method_text());
     out.extend_from_slice(b" ");
-    out.extend_from_slice(head.target());
+    out.extend_from_slice(edits.target(head));
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(head.authority().unwrap_or_default());
     out.extend_from_slice(b"\r\n");

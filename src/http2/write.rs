@@ -39,7 +39,7 @@ pub fn request(head: &Head, edits: &Edits, length: BodyLength, is_secure: bool) 
     let mut parts = uri::Parts::default();
     parts.scheme = Some(if is_secure { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
     parts.authority = Some(uri::Authority::try_from(head.authority()?).ok()?);
-    parts.path_and_query = Some(uri::PathAndQuery::try_from(head.target()).ok()?);
+    parts.path_and_query = Some(uri::PathAndQuery::try_from(edits.target(head)).ok()?);
     let mut request = Request::new(());
     *request.method_mut() = http::Method::from_bytes(head.method_text()).ok()?;
     *request.uri_mut() = Uri::from_parts(parts).ok()?;

@@ -108,6 +108,11 @@ impl KeySpec {
         Extracted { key: HashKey(self.hash.hash(scratch)), source: None }
     }
 
+    /// The alternatives as they were written.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.alternatives.iter().map(|alternative| alternative.text.as_str())
+    }
+
     /// An alternative as it was written.
     pub fn source_text(&self, source: Option<usize>) -> &str {
         source.map_or("client_ip", |source| &self.alternatives[source].text)

@@ -3,6 +3,7 @@ use crate::listener::Front;
 use crate::listener::door::Door;
 use crate::listener::h2;
 use crate::listener::http1;
+use crate::listener::proxy_header;
 use crate::net::stream::Socket;
 use crate::net::stream::Stream;
 use crate::proxy::context::ConnInfo;
@@ -52,8 +53,22 @@ pub fn start(front: &Rc<Front>, door: &Rc<Door>, stream: Socket, peer: SocketAdd
     }));
 }
 
-async fn serve(door: Rc<Door>, stream: Socket, peer: SocketAddr) {
+async fn serve(door: Rc<Door>, mut stream: Socket, peer: SocketAddr) {
     let plan = door.plan();
+    let peer = match &plan.settings.proxy_protocol {
+        None => peer,
+        Some(trusted) => match Box::pin(proxy_header::read(&door, &mut stream, peer, trusted)).await {
+            Some(client) => client,
+            None => return door.refused(RefusedReason::ProxyProtocol),
+        },
+    };
+    let _held = match plan.settings.max_connections_per_ip {
+        None => None,
+        Some(most) => match plan.addresses.hold(peer.ip(), most) {
+            None => return door.refused(RefusedReason::MaxConnectionsPerIp),
+            held => held,
+        },
+    };
     let conn = Rc::new(ConnInfo {
         listener: door.name.clone(),
         stats: door.stats.clone(),

@@ -1,5 +1,6 @@
 //! One listener on one worker: its settings, its count, whether it still takes connections.
 use crate::base::ids::ListenerName;
+use crate::listener::limits::Addresses;
 use crate::listener::settings::Settings;
 use crate::proxy::Proxy;
 use crate::snapshot::stats;
@@ -22,6 +23,8 @@ pub struct Plan {
     pub tls: Option<TlsAcceptor>,
     /// Its counters.
     pub stats: Arc<stats::Listener>,
+    /// Its clients, where each may have so many connections only.
+    pub addresses: Arc<Addresses>,
 }
 
 impl std::fmt::Debug for Plan {
@@ -86,6 +89,8 @@ impl Door {
 
     /// New settings, for connections that come and requests that begin.
     pub fn replace(&self, plan: Plan) {
+        // Connections that are there go on to count.
+        let plan = Plan { addresses: self.plan.borrow().addresses.clone(), ..plan };
         *self.trusted.borrow_mut() = Arc::from(plan.settings.trusted_proxies.as_slice());
         *self.plan.borrow_mut() = Rc::new(plan);
     }

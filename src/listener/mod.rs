@@ -4,6 +4,8 @@ pub mod connection;
 pub mod door;
 pub mod h2;
 pub mod http1;
+pub mod limits;
+pub mod proxy_header;
 pub mod settings;
 
 use crate::base::address::Address;
@@ -131,7 +133,7 @@ impl Prepared {
     }
 
     fn plan(&self, stats: Arc<stats::Listener>) -> Plan {
-        Plan { settings: self.settings.clone(), tls: self.tls.clone(), stats }
+        Plan { settings: self.settings.clone(), tls: self.tls.clone(), stats, addresses: Arc::default() }
     }
 }
 

@@ -21,10 +21,16 @@ pub struct Settings {
     pub tls: Option<ServerTls>,
     /// Connections at one time, over all workers (default 20,000).
     pub max_connections: usize,
+    /// Connections of one client address at one time, over all workers; `None` is no limit of its own.
+    pub max_connections_per_ip: Option<usize>,
+    /// Peers that send, and have to send, a PROXY header; `None`: nobody does.
+    pub proxy_protocol: Option<Vec<IpNet>>,
     /// Longest time from accept to a whole head, the TLS handshake included (default 10 s).
     pub header_timeout: Duration,
     /// Longest silence of the client while a body moves, either way (default 30 s).
     pub body_timeout: Duration,
+    /// Bytes a second that a request's body has to come in at, beyond the first seconds; `None` is no limit.
+    pub min_body_rate: Option<u64>,
     /// Longest time between two requests (default 75 s).
     pub idle_timeout: Duration,
     /// Limits of a request's head.
@@ -54,8 +60,11 @@ impl Settings {
             protocols: Protocols { http1: true, h2: true },
             tls: None,
             max_connections: 20_000,
+            max_connections_per_ip: None,
+            proxy_protocol: None,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            min_body_rate: None,
             idle_timeout: Duration::from_secs(75),
             limits: Limits::default(),
             max_body: None,

@@ -17,6 +17,7 @@ use crate::proxy::forward::ExchangeError;
 use crate::retry::Failure;
 use crate::retry::Verdict;
 use crate::ring::Slot;
+use crate::route::action::Forward;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::upstream::Upstream;
 use crate::telemetry::labels::ErrorReason;
@@ -51,10 +52,10 @@ enum Rest<D> {
 pub async fn run<D: Downstream>(
     proxy: &Proxy,
     ctx: &mut RequestContext,
+    forward: &Forward,
+    upstream: &Upstream,
     mut body: RequestBody<D>,
 ) -> Result<Answer<D>, ProxyError> {
-    let view = ctx.view.clone();
-    let upstream = view.upstream(view.upstream_of(ctx.route.expect("routing comes before attempts")));
     upstream.stats.of(proxy.worker.index).requests.add(1);
     let reach = upstream.settings.failover.map_or(usize::MAX, |further| further.saturating_add(1));
     let walk = upstream.ring.candidates(start(proxy, ctx, upstream).0).take(reach).enumerate();
@@ -64,21 +65,22 @@ pub async fn run<D: Downstream>(
     loop {
         // Asking the same endpoint once more on a fresh connection is no further attempt.
         if !is_fresh {
-            enter(proxy, ctx, upstream, slot, rank).await?;
+            enter(proxy, ctx, forward, upstream, slot, rank).await?;
         }
-        let failed = match once(proxy, ctx, upstream, upstream.endpoint(slot), is_fresh, body).await {
-            Ok(answer) if !ctx.action().retry.on.includes_status(answer.0.head.status()) => return Ok(commit(answer)),
+        let failed = match once(proxy, ctx, forward, upstream, slot, is_fresh, body).await {
+            Ok(answer) if !forward.retry.on.includes_status(answer.0.head.status()) => return Ok(commit(answer)),
             Ok(answer) => Failed::by_status(answer),
             Err(failed) => failed,
         };
-        let (method, policy) = (ctx.head().method(), &ctx.action().retry);
-        let verdict = policy.verdict(method, failed.sent, failed.failure, failed.can_replay(), retries);
+        let method = ctx.head().method();
+        let verdict = forward.retry.verdict(method, failed.sent, failed.failure, failed.can_replay(), retries);
+        let pauses = verdict == Verdict::Next { spends_budget: true } && !forward.retry.backoff.is_zero();
         match verdict {
             Verdict::GiveUp => return failed.give_up(),
             Verdict::SameEndpoint => is_fresh = true,
             Verdict::Next { spends_budget } => {
                 let Some(next) = walk.next() else { return failed.give_up() };
-                if spends_budget && !may_retry(proxy, ctx, upstream) {
+                if spends_budget && !may_retry(proxy, forward, upstream) {
                     return failed.give_up();
                 }
                 count_retry(proxy, upstream, failed.failure);
@@ -90,6 +92,11 @@ pub async fn run<D: Downstream>(
         tracing::debug!(upstream = %upstream.name, error = %failed.error, "An attempt failed and another follows.");
         body = failed.into_body();
         body.rewind();
+        if pauses {
+            ctx.leave(proxy.worker.index);
+            // A client that leaves meanwhile drops all of this.
+            tokio::time::sleep(forward.retry.pause(retries, proxy.worker.random())).await;
+        }
     }
 }
 
@@ -97,6 +104,7 @@ pub async fn run<D: Downstream>(
 async fn enter(
     proxy: &Proxy,
     ctx: &mut RequestContext,
+    forward: &Forward,
     upstream: &Upstream,
     slot: Slot,
     rank: usize,
@@ -109,7 +117,7 @@ async fn enter(
     // What the attempt before had is given back first: two requests that each hold one place and want another would wait.
     ctx.leave(proxy.worker.index);
     ctx.slot = Some(slot);
-    let allowed = ctx.action().timeout.saturating_sub(ctx.started.elapsed());
+    let allowed = forward.timeout.saturating_sub(ctx.started.elapsed());
     if !admission::enter(proxy, upstream, upstream.endpoint(slot), allowed).await {
         return Err(ProxyError::new(Kind::Overloaded));
     }
@@ -157,9 +165,9 @@ fn commit<D: Downstream>(mut answer: Answer<D>) -> Answer<D> {
     answer
 }
 
-fn may_retry(proxy: &Proxy, ctx: &RequestContext, upstream: &Upstream) -> bool {
+fn may_retry(proxy: &Proxy, forward: &Forward, upstream: &Upstream) -> bool {
     let requests = upstream.stats.sum(|cell| cell.requests.get());
-    let is_allowed = upstream.budget.try_spend(ctx.action().retry.budget, requests, clock::now());
+    let is_allowed = upstream.budget.try_spend(forward.retry.budget, requests, clock::now());
     if !is_allowed {
         upstream.stats.of(proxy.worker.index).budget_exhausted.add(1);
     }
@@ -194,12 +202,14 @@ fn start(proxy: &Proxy, ctx: &RequestContext, upstream: &Upstream) -> HashKey {
 async fn once<D: Downstream>(
     proxy: &Proxy,
     ctx: &mut RequestContext,
+    forward: &Forward,
     upstream: &Upstream,
-    endpoint: &Endpoint,
+    slot: Slot,
     is_fresh: bool,
     body: RequestBody<D>,
 ) -> Result<Answer<D>, Failed<D>> {
-    let remaining = ctx.action().timeout.saturating_sub(ctx.started.elapsed());
+    let endpoint = upstream.endpoint(slot);
+    let remaining = forward.timeout.saturating_sub(ctx.started.elapsed());
     if remaining.is_zero() {
         return Err(failed(Failure::Timeout, ProxyError::new(Kind::UpstreamTimeout), 0, body));
     }

@@ -7,6 +7,7 @@ use crate::proxy::admission;
 use crate::ring::Slot;
 use crate::route::RouteIndex;
 use crate::route::action::Forward;
+use crate::route::template::Facts;
 use crate::snapshot::UpstreamIndex;
 use crate::snapshot::handle::View;
 use crate::snapshot::stats;
@@ -129,26 +130,35 @@ impl RequestContext {
         &self.request.head
     }
 
-    /// The upstream of the route, once found.
+    /// The upstream of the route, once found, if it has one.
     pub fn upstream_index(&self) -> Option<UpstreamIndex> {
-        self.route.map(|route| self.view.upstream_of(route))
+        self.route.and_then(|route| self.view.upstream_of(route))
     }
 
     /// The upstream of the route.
     ///
     /// # Panics
-    /// When no route was found yet: steps after routing only.
+    /// When there is none: steps that ask endpoints only.
     pub fn upstream(&self) -> &Arc<Upstream> {
-        let index = self.upstream_index().expect("a step after routing has a route");
+        let index = self.upstream_index().expect("a step that asks endpoints has an upstream");
         self.view.upstream(index)
     }
 
-    /// What the route does.
-    ///
-    /// # Panics
-    /// When no route was found yet: steps after routing only.
-    pub fn action(&self) -> &Forward {
-        let route = self.route.expect("a step after routing has a route");
-        self.view.routes.get(route).action.forward()
+    /// Notes what the route changes in the fields of an answer.
+    pub fn edit_response(&self, answer: &mut Draft) {
+        let Some(route) = self.route.map(|route| self.view.routes.get(route)) else { return };
+        if !route.response_headers.is_empty() {
+            route.response_headers.apply(&answer.head, &mut answer.edits, self.facts());
+        }
+    }
+
+    /// How the route's requests go to an upstream, once it is found, if they do.
+    pub fn forward(&self) -> Option<&Forward> {
+        self.view.routes.get(self.route?).action.forward()
+    }
+
+    /// What templates are filled from.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts { head: self.head(), client: &self.client, id: &self.id }
     }
 }

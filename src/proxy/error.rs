@@ -28,6 +28,10 @@ pub enum Kind {
     NoRoute,
     /// Routing: the method is not allowed here, or nowhere (CONNECT, TRACE).
     MethodNotAllowed,
+    /// Routing: the route is not for this client.
+    Denied,
+    /// Routing: the route was asked too often; seconds until it may be asked again.
+    RateLimited(u32),
     /// Key: no part of the key is present and the route wants one.
     KeyMissing,
     /// Upstream: nobody is left to ask.

@@ -59,7 +59,10 @@ impl Drop for Finish {
             requests.of(worker.index).count(ctx.status);
         }
         ctx.view.route_stats_of(ctx.route).of(worker.index).duration.observe(ctx.answered.unwrap_or(duration));
-        if let Some(log) = &self.proxy.access_log {
+        let has_failed = ctx.error.is_some() || ctx.status >= 500;
+        if let Some(log) = &self.proxy.access_log
+            && log.wants(has_failed, || worker.random())
+        {
             log.write(&record(ctx, duration));
         }
         worker.buffers.give_draft(std::mem::take(&mut self.ctx.request));
@@ -72,7 +75,7 @@ fn record(ctx: &RequestContext, duration: std::time::Duration) -> RequestRecord<
     let upstream = ctx.upstream_index().map(|index| ctx.view.upstream(index));
     let endpoint = upstream.and_then(|upstream| ctx.slot.map(|slot| upstream.endpoint(slot)));
     let key_source = route.and_then(|route| {
-        let key = route.action.forward().key.as_ref()?;
+        let key = route.action.forward()?.key.as_ref()?;
         ctx.key.as_ref().map(|extracted| key.source_text(extracted.source))
     });
     RequestRecord {

@@ -6,6 +6,7 @@ use crate::head::edits::Edits;
 use crate::head::names::Name;
 use crate::head::tokens;
 use crate::proxy::context::ConnInfo;
+use crate::proxy::forwarded;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 use std::io::Write;
@@ -87,16 +88,25 @@ pub fn to_client(head: &Head, edits: &mut Edits) {
     }
 }
 
-/// The client's address: the peer's, or what the nearest trusted proxies reported, right to left.
+/// The client's address: the peer's, or what the nearest trusted proxies reported, right to left, in `X-Forwarded-For` or, when
+/// there is none, in `Forwarded`.
 pub fn client_ip(head: &Head, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
     if trusted.is_empty() || !is_trusted(trusted, peer) {
         return peer;
     }
-    let reported: SmallVec<[&[u8]; 8]> = head.all(Name::XForwardedFor).flat_map(tokens).collect();
+    let values = |name: Name| head.all(name).collect::<SmallVec<[&[u8]; 8]>>().into_iter().rev();
+    if head.get(Name::XForwardedFor).is_some() {
+        nearest_untrusted(peer, trusted, values(Name::XForwardedFor).flat_map(forwarded::of_x_forwarded_for))
+    } else {
+        nearest_untrusted(peer, trusted, values(Name::Forwarded).flat_map(forwarded::of_forwarded))
+    }
+}
+
+fn nearest_untrusted(peer: IpAddr, trusted: &[IpNet], reported: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
     let mut client = peer;
-    for text in reported.iter().rev() {
+    for address in reported {
         // What is not an address was written by somebody nobody vouches for: the last good one stands.
-        let Some(address) = std::str::from_utf8(text).ok().and_then(|text| text.parse::<IpAddr>().ok()) else { break };
+        let Some(address) = address else { break };
         client = address;
         if !is_trusted(trusted, address) {
             break;
@@ -259,5 +269,12 @@ mod tests {
         check("evil, 10.1.1.1", &nets, "10.1.1.1");
         check("10.3.3.3, 10.1.1.1", &nets, "10.3.3.3");
         check("", &nets, "10.0.0.9");
+        let by_forwarded = |fields: &[(&str, &str)]| client_ip(&head(fields), peer, &nets).to_string();
+        assert_eq!(
+            by_forwarded(&[("Forwarded", "for=1.1.1.1, for=\"2.2.2.2:80\""), ("Forwarded", "for=10.1.1.1")]),
+            "2.2.2.2"
+        );
+        assert_eq!(by_forwarded(&[("Forwarded", "for=1.1.1.1"), ("X-Forwarded-For", "3.3.3.3")]), "3.3.3.3");
+        assert_eq!(by_forwarded(&[("Forwarded", "for=\"x, for=3.3.3.3")]), "3.3.3.3");
     }
 }

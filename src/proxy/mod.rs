@@ -6,7 +6,9 @@ pub mod context;
 pub mod error;
 pub mod finish;
 pub mod forward;
+pub mod forwarded;
 pub mod headers;
+pub mod own;
 pub mod reply;
 pub mod response;
 pub mod tunnel;
@@ -15,10 +17,17 @@ pub mod upgrade;
 use crate::base::clock;
 use crate::head::Client;
 use crate::head::Method;
+use crate::http1::framing::BodyLength;
+use crate::http1::refusal::RefusalKind;
 use crate::key::Extracted;
 use crate::pool::Pool;
 use crate::route::Miss;
+use crate::route::Route;
+use crate::route::RouteIndex;
+use crate::route::action::Action;
+use crate::route::action::Forward;
 use crate::route::action::OnMissingKey;
+use crate::route::template::Facts;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::upstream::Upstream;
 use crate::telemetry::access_log::AccessLog;
@@ -35,6 +44,9 @@ use finish::Finish;
 use response::Response;
 use std::rc::Rc;
 
+/// A request that says something else than it means.
+const BAD_REQUEST: Kind = Kind::Request(RefusalKind::BadRequest);
+
 /// What handles one worker's requests.
 #[derive(Debug)]
 pub struct Proxy {
@@ -44,6 +56,15 @@ pub struct Proxy {
     pub pool: Pool,
     /// Where finished requests are written down, if they are.
     pub access_log: Option<AccessLog>,
+}
+
+/// What a request gets.
+#[allow(clippy::large_enum_variant, reason = "it is moved once, to where the exchange is boxed anyway")]
+enum Answer<D> {
+    /// An endpoint's answer.
+    OfEndpoint(attempt::Answer<D>),
+    /// Ours, by the route.
+    Own(own::Own),
 }
 
 impl Proxy {
@@ -59,7 +80,8 @@ impl Proxy {
         let mut finish = self.begin(request, conn);
         match self.answer(&mut finish, body).await {
             // 9 reply
-            Ok(answer) => Response::forwarded(finish, answer),
+            Ok(Answer::OfEndpoint(answer)) => Response::forwarded(finish, answer),
+            Ok(Answer::Own(own)) => Response::own(finish, own),
             Err(error) => Response::of_error(finish, &error),
         }
     }
@@ -68,20 +90,25 @@ impl Proxy {
         &self,
         ctx: &mut RequestContext,
         body: RequestBody<D>,
-    ) -> Result<attempt::Answer<D>, ProxyError> {
+    ) -> Result<Answer<D>, ProxyError> {
         self.admit(ctx, &body)?;
         // 4 route
-        ctx.route = Some(ctx.view.routes.find(&ctx.conn.listener, ctx.head()).map_err(not_routed)?);
+        let view = ctx.view.clone();
+        let index = view.routes.find(&ctx.conn.listener, ctx.head()).map_err(not_routed)?;
+        ctx.route = Some(index);
+        let route = view.routes.get(index);
+        self.permit(ctx, index, route)?;
+        let forward = match &route.action {
+            Action::Forward(forward) => forward,
+            Action::Redirect(redirect) => return own::redirect(&self.worker, ctx, redirect).map(Answer::Own),
+            Action::Respond(respond) => return Ok(Answer::Own(own::respond(&self.worker, respond))),
+        };
         // 5 key
-        ctx.key = self.key(ctx)?;
-        let via = ctx.action().via;
-        let draft = &mut *ctx.request;
-        let asks = headers::to_endpoint(&draft.head, &mut draft.edits, &ctx.conn, &ctx.client, &ctx.id, via);
-        if asks || draft.upgrade.is_some() {
-            upgrade::ask(ctx, body.length(), [self.worker.random(), self.worker.random()])?;
-        }
+        ctx.key = self.key(ctx, forward)?;
+        self.prepare(ctx, forward, body.length())?;
         // 6 ring, 7 pool, 8 forward: for one candidate after the other
-        attempt::run(self, ctx, body).await
+        let upstream = view.upstream_of(index).expect("whoever builds a snapshot finds the upstream of each forward");
+        attempt::run(self, ctx, forward, view.upstream(upstream), body).await.map(Answer::OfEndpoint)
     }
 
     /// Answers a request whose head could not be accepted, so that it is counted and logged like every other.
@@ -106,18 +133,49 @@ impl Proxy {
         }
     }
 
-    fn key(&self, ctx: &mut RequestContext) -> Result<Option<Extracted>, ProxyError> {
-        let Some(spec) = &ctx.action().key else { return Ok(None) };
+    /// What is refused by the route, before anything is done for it.
+    fn permit(&self, ctx: &RequestContext, index: RouteIndex, route: &Route) -> Result<(), ProxyError> {
+        if !route.access.permits(ctx.client.ip) {
+            return Err(ProxyError::new(Kind::Denied));
+        }
+        let (Some(limit), Some(limiter)) = (&route.rate_limit, ctx.view.limiter_of(index)) else { return Ok(()) };
+        let scratch = &mut *self.worker.scratch.borrow_mut();
+        limit.admit(limiter, ctx.head(), &ctx.client, scratch, ctx.started).map_err(|wait| {
+            ctx.view.route_stats_of(ctx.route).of(self.worker.index).rate_limited.add(1);
+            // Rounded up: who waits so long is not too early again.
+            ProxyError::new(Kind::RateLimited(wait.as_secs_f64().ceil() as u32))
+        })
+    }
+
+    fn key(&self, ctx: &RequestContext, forward: &Forward) -> Result<Option<Extracted>, ProxyError> {
+        let Some(spec) = &forward.key else { return Ok(None) };
         let scratch = &mut *self.worker.scratch.borrow_mut();
         if let Some(extracted) = spec.extract(ctx.head(), &ctx.client, scratch) {
             return Ok(Some(extracted));
         }
         ctx.view.route_stats_of(ctx.route).of(self.worker.index).key_missing.add(1);
-        match ctx.action().on_missing_key {
+        match forward.on_missing_key {
             OnMissingKey::Random => Ok(None),
             OnMissingKey::ClientIp => Ok(Some(spec.of_client(&ctx.client, scratch))),
             OnMissingKey::Reject => Err(ProxyError::new(Kind::KeyMissing)),
         }
+    }
+
+    /// Notes what is different for the endpoint: its target and its fields.
+    fn prepare(&self, ctx: &mut RequestContext, forward: &Forward, length: BodyLength) -> Result<(), ProxyError> {
+        let Draft { head, edits, .. } = &mut *ctx.request;
+        if let Some(target) = forward.path.target(head).map_err(|error| ProxyError::with(BAD_REQUEST, error))? {
+            edits.set_target(&target);
+        }
+        let asks = headers::to_endpoint(head, edits, &ctx.conn, &ctx.client, &ctx.id, forward.via);
+        if !forward.request_headers.is_empty() {
+            forward.request_headers.apply(head, edits, Facts { head, client: &ctx.client, id: &ctx.id });
+        }
+        if asks || ctx.request.upgrade.is_some() {
+            let random = [self.worker.random(), self.worker.random()];
+            upgrade::ask(&mut ctx.request, length, &forward.upgrade, random)?;
+        }
+        Ok(())
     }
 
     /// Records an answer: gateway errors count against the endpoint, everything else for it.
@@ -152,6 +210,6 @@ fn not_routed(miss: Miss) -> ProxyError {
     ProxyError::new(match miss {
         Miss::NoRoute => Kind::NoRoute,
         Miss::MethodNotAllowed => Kind::MethodNotAllowed,
-        Miss::AmbiguousPath => Kind::Request(crate::http1::refusal::RefusalKind::BadRequest),
+        Miss::AmbiguousPath => BAD_REQUEST,
     })
 }

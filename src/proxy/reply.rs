@@ -13,6 +13,8 @@ pub struct Reply {
     pub word: &'static str,
     /// One sentence, nothing internal.
     pub message: &'static str,
+    /// Seconds after which asking again makes sense, if it ever does.
+    pub retry_after: Option<u32>,
 }
 
 /// The table.
@@ -25,6 +27,8 @@ pub fn of(kind: Kind) -> Reply {
             (505, "unsupported_version", "This version of HTTP is not supported.")
         }
         Kind::KeyMissing => (400, "key_missing", "The request has none of the values that this route is keyed by."),
+        Kind::Denied => (403, "denied", "This client may not use this route."),
+        Kind::RateLimited(_) => (429, "rate_limited", "Too many requests; slow down."),
         Kind::NoRoute => (404, "no_route", "No route matches this request."),
         Kind::MethodNotAllowed => (405, "method_not_allowed", "This method is not allowed here."),
         Kind::ClientTimeout => (408, "timeout_client", "The request did not arrive in time."),
@@ -39,7 +43,12 @@ pub fn of(kind: Kind) -> Reply {
         Kind::NoEndpoint => (503, "no_endpoint", "No upstream server is available."),
         Kind::UpstreamTimeout => (504, "upstream_timeout", "The upstream server did not answer in time."),
     };
-    Reply { status, word, message }
+    let retry_after = match (kind, status) {
+        (Kind::RateLimited(seconds), _) => Some(seconds),
+        (_, 503) => Some(1),
+        _ => None,
+    };
+    Reply { status, word, message, retry_after }
 }
 
 /// Fills `head` and returns the body: JSON when the request accepts it explicitly, text otherwise.
@@ -59,8 +68,8 @@ pub fn render(reply: Reply, request: &Head, request_id: &str, head: &mut Head) -
     head.push(b"Content-Type", kind);
     head.push(b"Cache-Control", b"no-store");
     head.push(b"X-Request-Id", request_id.as_bytes());
-    if reply.status == 503 {
-        head.push(b"Retry-After", b"1");
+    if let Some(seconds) = reply.retry_after {
+        head.push(b"Retry-After", itoa::Buffer::new().format(seconds).as_bytes());
     }
     body
 }

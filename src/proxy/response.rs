@@ -9,6 +9,7 @@ use crate::proxy::error::ProxyError;
 use crate::proxy::finish::Finish;
 use crate::proxy::forward::Exchange;
 use crate::proxy::headers;
+use crate::proxy::own::Own;
 use crate::proxy::reply;
 use crate::proxy::tunnel::End;
 use crate::proxy::tunnel::Tunnel;
@@ -16,6 +17,7 @@ use crate::proxy::upgrade;
 use crate::wire::body::BodyError;
 use crate::wire::body::Step;
 use crate::worker::buffers::Draft;
+use bytes::Bytes;
 use bytes::BytesMut;
 use std::task::Context;
 use std::task::Poll;
@@ -31,7 +33,8 @@ pub struct Response<D> {
 
 #[derive(Debug)]
 enum Body<D> {
-    Text(Option<String>),
+    /// Our own: the whole of it, and what of that was not taken yet.
+    Own(usize, Bytes),
     Exchange(Box<Exchange<D>>),
 }
 
@@ -40,9 +43,17 @@ impl<D: Downstream> Response<D> {
     pub fn forwarded(mut finish: Finish, (mut draft, exchange): Answer<D>) -> Self {
         let draft_ref = &mut *draft;
         headers::to_client(&draft_ref.head, &mut draft_ref.edits);
+        finish.edit_response(draft_ref);
         upgrade::grant(&mut draft);
         finish.status = draft.head.status();
         Self { draft, body: Body::Exchange(Box::new(exchange)), finish }
+    }
+
+    /// An answer that no endpoint gives.
+    pub fn own(mut finish: Finish, (mut draft, body): Own) -> Self {
+        finish.edit_response(&mut draft);
+        finish.status = draft.head.status();
+        Self { draft, body: Body::Own(body.len(), body), finish }
     }
 
     /// What the client is told when there is no answer.
@@ -54,7 +65,7 @@ impl<D: Downstream> Response<D> {
         let mut draft = finish.proxy().worker.buffers.take_draft();
         let id = String::from_utf8_lossy(&finish.id).into_owned();
         let text = reply::render(reply, finish.head(), &id, &mut draft.head);
-        Self { draft, body: Body::Text(Some(text)), finish }
+        Self { draft, body: Body::Own(text.len(), text.into()), finish }
     }
 
     /// The head and the changes to it.
@@ -65,20 +76,21 @@ impl<D: Downstream> Response<D> {
     /// How long the body is.
     pub fn length(&self) -> BodyLength {
         match &self.body {
-            Body::Text(text) => BodyLength::Length(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Body::Own(..) if matches!(self.draft.head.status(), 204 | 304) => BodyLength::Empty,
+            Body::Own(whole, _) => BodyLength::Length(*whole as u64),
             Body::Exchange(exchange) => exchange.response_length(),
         }
     }
 
     /// Whether there is nobody to tell it to: the client has left.
     pub fn is_unspoken(&self) -> bool {
-        self.finish.status == reply::of(Kind::ClientClosed).status && matches!(self.body, Body::Text(_))
+        self.finish.error == Some(reply::of(Kind::ClientClosed).word) && matches!(self.body, Body::Own(..))
     }
 
     /// Whether somebody takes what the client still has to send.
     pub fn takes_rest(&self) -> bool {
         match &self.body {
-            Body::Text(_) => false,
+            Body::Own(..) => false,
             Body::Exchange(exchange) => exchange.takes_rest(),
         }
     }
@@ -104,13 +116,15 @@ impl<D: Downstream> Response<D> {
     /// Appends the next piece of the body to `out`, and moves request data meanwhile.
     pub fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>> {
         let step = match &mut self.body {
-            Body::Text(text) => match text.take() {
-                Some(text) if self.finish.head().method() != Method::Head => {
-                    out.extend_from_slice(text.as_bytes());
-                    Ok(Step::Data(text.len()))
+            Body::Own(_, rest) => {
+                let rest = std::mem::take(rest);
+                if rest.is_empty() || self.finish.head().method() == Method::Head {
+                    Ok(Step::End)
+                } else {
+                    out.extend_from_slice(&rest);
+                    Ok(Step::Data(rest.len()))
                 }
-                _ => Ok(Step::End),
-            },
+            }
             Body::Exchange(exchange) => {
                 let step = exchange.poll_data(cx, out);
                 self.finish.bytes_in = exchange.received();
@@ -128,7 +142,7 @@ impl<D: Downstream> Response<D> {
     /// Whether nothing more comes, no trailers either.
     pub fn is_over(&self) -> bool {
         match &self.body {
-            Body::Text(text) => text.is_none(),
+            Body::Own(_, rest) => rest.is_empty() || self.finish.head().method() == Method::Head,
             Body::Exchange(exchange) => exchange.is_over(),
         }
     }
@@ -136,7 +150,7 @@ impl<D: Downstream> Response<D> {
     /// The trailers, once the body is over.
     pub fn take_trailers(&mut self) -> Option<Box<Head>> {
         match &mut self.body {
-            Body::Text(_) => None,
+            Body::Own(..) => None,
             Body::Exchange(exchange) => exchange.take_trailers(),
         }
     }
@@ -145,7 +159,7 @@ impl<D: Downstream> Response<D> {
     /// client's connection may carry another.
     pub fn poll_rest_of_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match &mut self.body {
-            Body::Text(_) => Poll::Ready(true),
+            Body::Own(..) => Poll::Ready(true),
             Body::Exchange(exchange) => {
                 let rest = exchange.poll_rest_of_request(cx);
                 self.finish.bytes_in = exchange.received();

@@ -83,7 +83,7 @@ impl<D: End> Tunnel<D> {
     /// A tunnel between `client`, who has been told of it, and the endpoint at the other end of `connection`.
     pub fn new(client: D, connection: Connection, deadline: Deadline, finish: Finish) -> Self {
         let worker = finish.proxy().worker.clone();
-        let silence = finish.action().tunnel_timeout;
+        let silence = finish.forward().map_or(Duration::ZERO, |forward| forward.tunnel_timeout);
         let open = Open::new(&finish.conn.stats, worker.index);
         let endpoint = Endpoint { wire: connection.wire, reader: BodyReader::of_tunnel(), worker: worker.clone() };
         let pulse = worker.wheel.deadline();

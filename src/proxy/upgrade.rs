@@ -5,7 +5,6 @@ use crate::head::Version;
 use crate::head::names::Name;
 use crate::head::tokens;
 use crate::http1::framing::BodyLength;
-use crate::proxy::context::RequestContext;
 use crate::proxy::error::Kind;
 use crate::proxy::error::ProxyError;
 use crate::worker::buffers::Draft;
@@ -17,24 +16,23 @@ const WEBSOCKET_ID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Lets a request that asks for an upgrade its route lists ask the endpoint for it. Every other one goes on without, for its
 /// `Upgrade` has been left out already; but an extended CONNECT means nothing else.
-pub fn ask(ctx: &mut RequestContext, length: BodyLength, random: [u64; 2]) -> Result<(), ProxyError> {
-    let Some(mut asked) = ctx.request.upgrade.take() else {
-        if let Some(protocol) = wanted(ctx.head(), length, &ctx.action().upgrade) {
-            announce(&mut ctx.request, Upgrade { protocol, is_connect: false, accept: None });
+pub fn ask(draft: &mut Draft, length: BodyLength, listed: &[Arc<str>], random: [u64; 2]) -> Result<(), ProxyError> {
+    let Some(mut asked) = draft.upgrade.take() else {
+        if let Some(protocol) = wanted(&draft.head, length, listed) {
+            announce(draft, Upgrade { protocol, is_connect: false, accept: None });
         }
         return Ok(());
     };
-    if !ctx.action().upgrade.contains(&asked.protocol) {
+    if !listed.contains(&asked.protocol) {
         return Err(ProxyError::new(Kind::MethodNotAllowed));
     }
     if &*asked.protocol == "websocket" {
-        let draft = &mut *ctx.request;
         let key = base64(&[random[0].to_be_bytes(), random[1].to_be_bytes()].concat());
         draft.edits.remove_named(&draft.head, b"sec-websocket-key");
         draft.edits.add(b"Sec-WebSocket-Key", &key);
         asked.accept = Some(accept_of(&key));
     }
-    announce(&mut ctx.request, asked);
+    announce(draft, asked);
     Ok(())
 }
 

@@ -1,15 +1,45 @@
 //! What a route does; doing it is `proxy`'s.
+use super::fields::FieldEdits;
+use super::rewrite::PathEdit;
+use super::template::Facts;
+use super::template::Template;
 use crate::base::ids::UpstreamName;
 use crate::key::KeySpec;
 use crate::retry::policy;
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What happens to a request.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "most routes forward: a box would be one more step of each request")]
 pub enum Action {
     /// It goes to an upstream.
     Forward(Forward),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
+    /// The same answer for everybody.
+    Respond(Respond),
+}
+
+/// Where a client is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// Where to: with a scheme, or beginning with a slash.
+    pub to: Template,
+}
+
+/// An answer that no endpoint gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    /// Its body; empty for 204 and 304.
+    pub body: Bytes,
+    /// Its fields, names and values checked.
+    pub fields: Vec<(String, String)>,
 }
 
 /// How a request goes to an upstream.
@@ -27,6 +57,10 @@ pub struct Forward {
     pub retry: policy::Settings,
     /// Whether `Via` is added.
     pub via: bool,
+    /// What is changed in the path before an endpoint is asked. The key is that of the path as it came.
+    pub path: PathEdit,
+    /// What is changed in a request's fields, after everything Ringway changes itself.
+    pub request_headers: FieldEdits,
     /// Protocols a connection may be upgraded to, in lower case (default `websocket`).
     pub upgrade: Vec<Arc<str>>,
     /// Longest silence in both directions of an upgraded connection (default 1 h).
@@ -45,11 +79,37 @@ pub enum OnMissingKey {
 }
 
 impl Action {
-    /// How it goes to an upstream.
-    pub fn forward(&self) -> &Forward {
+    /// How it goes to an upstream, if it does.
+    pub fn forward(&self) -> Option<&Forward> {
         match self {
-            Self::Forward(forward) => forward,
+            Self::Forward(forward) => Some(forward),
+            Self::Redirect(_) | Self::Respond(_) => None,
         }
+    }
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Forward(forward) => write!(f, "{}", forward.upstream),
+            Self::Redirect(redirect) => write!(f, "{} to {}", redirect.status, redirect.to.text()),
+            Self::Respond(respond) => write!(f, "{} with {} bytes", respond.status, respond.body.len()),
+        }
+    }
+}
+
+impl Redirect {
+    /// The value of `Location`; `None` when the request names no host and one is needed.
+    pub fn location(&self, facts: Facts<'_>) -> Option<Vec<u8>> {
+        if self.to.names_host() && facts.head.authority().is_none_or(<[u8]>::is_empty) {
+            return None;
+        }
+        let mut location = Vec::new();
+        self.to.write_url(facts, &mut location);
+        // Two slashes at the beginning would make a path that the client chose another host.
+        let slashes = location.iter().take_while(|byte| **byte == b'/').count();
+        location.drain(1.min(slashes)..slashes);
+        Some(location)
     }
 }
 
@@ -63,6 +123,8 @@ impl Forward {
             timeout: Duration::from_secs(60),
             retry: policy::Settings::default(),
             via: true,
+            path: PathEdit::default(),
+            request_headers: FieldEdits::default(),
             upgrade: vec![Arc::from("websocket")],
             tunnel_timeout: Duration::from_secs(3600),
         }

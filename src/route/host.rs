@@ -1,4 +1,15 @@
-//! Exact and wildcard hosts.
+//! Exact and wildcard hosts, and the host a request is for.
+use crate::head::Head;
+use smallvec::SmallVec;
+
+/// The host a request is for, in lower case, without its port and without the dot that may end a full name.
+pub fn of(head: &Head) -> SmallVec<[u8; 64]> {
+    let authority = head.authority().unwrap_or_default();
+    let after_literal = memchr::memrchr(b']', authority).map_or(0, |at| at + 1);
+    let end = memchr::memchr(b':', &authority[after_literal..]).map_or(authority.len(), |at| after_literal + at);
+    let host = authority[..end].strip_suffix(b".").unwrap_or(&authority[..end]);
+    host.iter().map(u8::to_ascii_lowercase).collect()
+}
 
 /// A host a route is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

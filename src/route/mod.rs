@@ -2,9 +2,14 @@
 //!
 //! The most specific route wins: host (exact before wildcard, longer before shorter), then path (exact, longest prefix, regex in
 //! the file's order), then the one that asks for more (methods, fields, listeners), then the first in the file.
+pub mod access;
 pub mod action;
+pub mod fields;
 pub mod host;
 pub mod path;
+pub mod rate_limit;
+pub mod rewrite;
+pub mod template;
 
 #[cfg(test)]
 mod tests;
@@ -12,10 +17,12 @@ mod tests;
 use crate::base::ids::ListenerName;
 use crate::base::ids::RouteName;
 use crate::head::Head;
+use access::Access;
 use action::Action;
+use fields::FieldEdits;
 use host::HostPattern;
 use path::PathPattern;
-use smallvec::SmallVec;
+use rate_limit::RateLimit;
 use thiserror::Error;
 
 /// What is matched, and what is done.
@@ -25,8 +32,22 @@ pub struct Route {
     pub name: RouteName,
     /// Which requests.
     pub matcher: Matcher,
+    /// Whose.
+    pub access: Access,
+    /// How often.
+    pub rate_limit: Option<RateLimit>,
     /// What happens to them.
     pub action: Action,
+    /// What is changed in the fields of answers: an endpoint's, redirects and fixed ones.
+    pub response_headers: FieldEdits,
+}
+
+impl Route {
+    /// A route for everybody.
+    pub fn new(name: RouteName, matcher: Matcher, action: Action) -> Self {
+        let (access, response_headers) = (Access::default(), FieldEdits::default());
+        Self { name, matcher, access, rate_limit: None, action, response_headers }
+    }
 }
 
 /// Which requests a route is for: all conditions must hold; an empty list holds always.
@@ -112,11 +133,15 @@ impl RouteTable {
 
     /// The route of a request that came in by `listener`. Cost: one pass over the routes.
     pub fn find(&self, listener: &ListenerName, head: &Head) -> Result<RouteIndex, Miss> {
-        let host = host_of(head);
-        let found = self.best(listener, &host, head, head.path());
-        if let Some(normal) = path::normalise(head.path())
-            && self.best(listener, &host, head, &normal) != found
-        {
+        let host = host::of(head);
+        let path = head.path();
+        let found = self.best(listener, &host, head, path);
+        if !path.starts_with(b"/") {
+            return found;
+        }
+        // Whoever reads the path after us may read it otherwise: it has to lead to the same route then.
+        let mut readings = [path::normalise(path), path::lenient(path)].into_iter().flatten();
+        if readings.any(|reading| self.best(listener, &host, head, &reading) != found) {
             return Err(Miss::AmbiguousPath);
         }
         found
@@ -199,12 +224,4 @@ impl HeaderMatch {
             None => values.next().is_some(),
         }
     }
-}
-
-/// The host in lower case without its port.
-fn host_of(head: &Head) -> SmallVec<[u8; 64]> {
-    let authority = head.authority().unwrap_or_default();
-    let after_literal = memchr::memrchr(b']', authority).map_or(0, |at| at + 1);
-    let end = memchr::memchr(b':', &authority[after_literal..]).map_or(authority.len(), |at| after_literal + at);
-    authority[..end].iter().map(u8::to_ascii_lowercase).collect()
 }

@@ -92,9 +92,40 @@ pub fn normalise(path: &[u8]) -> Option<Vec<u8>> {
     if !has_dots && memchr::memchr(b'%', path).is_none() {
         return None;
     }
-    let decoded = decode_unreserved(path);
+    let decoded = decode(path, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+    let normal = without_dots(decoded.split(|byte| *byte == b'/'));
+    (normal != path).then_some(normal)
+}
+
+/// How often a lenient reader may decode one path.
+const MAX_DECODINGS: usize = 3;
+
+/// What lenient origins may make of a raw path: every character decoded, as often as it goes, `\\` taken for `/`, `..;x` for `..`,
+/// several slashes for one. `None` when they have no choice.
+pub fn lenient(path: &[u8]) -> Option<Vec<u8>> {
+    let is_plain = memchr::memchr3(b'%', b'\\', b';', path).is_none() && memchr::memmem::find(path, b"//").is_none();
+    if is_plain {
+        return None;
+    }
+    let mut read = path.to_vec();
+    for _ in 0..MAX_DECODINGS {
+        read = decode(&read, |_| true);
+    }
+    let segments = read.split(|byte| matches!(byte, b'/' | b'\\')).map(|segment| match segment {
+        [b'.', b';', ..] => &b"."[..],
+        [b'.', b'.', b';', ..] => b"..",
+        segment => segment,
+    });
+    // The first segment is the nothing before the first slash, the last one may be the nothing after the last.
+    let count = segments.clone().count();
+    let merged = segments.enumerate().filter(|(at, segment)| *at == 0 || at + 1 == count || !segment.is_empty());
+    let meant = without_dots(merged.map(|(_, segment)| segment));
+    (meant != path).then_some(meant)
+}
+
+fn without_dots<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut kept: Vec<&[u8]> = Vec::new();
-    let mut segments = decoded.split(|byte| *byte == b'/').peekable();
+    let mut segments = segments.peekable();
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();
         match segment {
@@ -109,16 +140,16 @@ pub fn normalise(path: &[u8]) -> Option<Vec<u8>> {
             _ => kept.push(segment),
         }
     }
-    let normal = kept.join(&b'/');
-    (normal != path).then_some(normal)
+    kept.join(&b'/')
 }
 
-fn decode_unreserved(path: &[u8]) -> Vec<u8> {
+/// Decodes the percent-encoded bytes that are `wanted`.
+fn decode(path: &[u8], wanted: impl Fn(u8) -> bool) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut at = 0;
     while at < path.len() {
         let value = path.get(at + 1..at + 3).filter(|_| path[at] == b'%').and_then(hex);
-        match value.filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)) {
+        match value.filter(|byte| wanted(*byte)) {
             Some(byte) => {
                 decoded.push(byte);
                 at += 3;
@@ -165,5 +196,26 @@ mod tests {
         check("/../../x", Some("/x"));
         check("/a/.", Some("/a/"));
         check("/%zz%4", None);
+    }
+
+    #[test]
+    fn the_lenient_form_shows_what_an_origin_may_make_of_a_path() {
+        let check = |path: &str, expected: Option<&str>| {
+            assert_eq!(lenient(path.as_bytes()), expected.map(|text| text.as_bytes().to_vec()), "{path}");
+        };
+        check("/a/b/", None);
+        check("/a;v=1/b", None);
+        check("//a///b//", Some("/a/b/"));
+        check("/a%2Fb", Some("/a/b"));
+        check("/x%2f..%2Fadmin", Some("/admin"));
+        check("/%2561dmin", Some("/admin"));
+        check("/x/%25252e%25252e/admin", Some("/admin"));
+        check("/x\\..\\admin", Some("/admin"));
+        check("/x/..%5cadmin", Some("/admin"));
+        check("/x/..;/admin", Some("/admin"));
+        check("/x/..;a=b/./admin", Some("/admin"));
+        check("/x//../admin", Some("/admin"));
+        check("/100%", None);
+        check("/100%25", Some("/100%"));
     }
 }

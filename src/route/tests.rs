@@ -8,7 +8,7 @@ use crate::head::Method;
 fn route(name: &str, hosts: &[&str], path: PathPattern) -> Route {
     let hosts = hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect();
     let matcher = Matcher { hosts, path, ..Matcher::any() };
-    Route { name: RouteName::new(name), matcher, action: Action::Forward(Forward::new(UpstreamName::new("u"), None)) }
+    Route::new(RouteName::new(name), matcher, Action::Forward(Forward::new(UpstreamName::new("u"), None)))
 }
 
 fn prefix(text: &str) -> PathPattern {
@@ -48,6 +48,8 @@ fn the_most_specific_route_wins_in_whatever_order() {
         };
         check("x", "/", "any");
         check("A.Example.com:8080", "/api", "host");
+        check("a.example.com.", "/api", "host");
+        check("A.EXAMPLE.COM.:80", "/api", "host");
         check("b.example.com", "/", "wild");
         check("x.a.example.com", "/", "wilder");
         check("example.com", "/", "any");
@@ -91,6 +93,20 @@ fn a_path_that_means_another_route_is_refused() {
         RouteTable::new(vec![route("any", &[], PathPattern::Any), route("admin", &[], prefix("/admin"))]).unwrap();
     for path in ["/a/../admin", "/%61dmin", "/a/%2e%2e/admin", "/./admin/x", "/admin/..", "/admin/%2E./x"] {
         assert_eq!(find(&table, "x", path), Err(Miss::AmbiguousPath), "{path}");
+    }
+    for path in [
+        "//admin",
+        "/admin%2fx",
+        "/a%2F..%2fadmin",
+        "/%2561dmin",
+        "/a/%252e%252e/admin",
+        "/a\\..\\admin",
+        "/a/..;/admin",
+    ] {
+        assert_eq!(find(&table, "x", path), Err(Miss::AmbiguousPath), "{path}");
+    }
+    for path in ["/ADMIN", "/a//b", "/a%2Fb", "/a;admin", "/100%25", "/a\\b", "/administer", "*"] {
+        assert_eq!(find(&table, "x", path), Ok("any".into()), "{path}");
     }
     assert_eq!(find(&table, "x", "/a/./b"), Ok("any".into()));
     assert_eq!(find(&table, "x", "/admin/./b"), Ok("admin".into()));

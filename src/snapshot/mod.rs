@@ -9,6 +9,7 @@ pub mod upstream;
 
 use crate::base::ids::ListenerName;
 use crate::base::ids::UpstreamName;
+use crate::limit::Limiter;
 use crate::route::RouteIndex;
 use crate::route::RouteTable;
 use std::sync::Arc;
@@ -23,14 +24,16 @@ pub struct Snapshot {
     pub serial: u64,
     /// What is matched to what.
     pub routes: Arc<RouteTable>,
-    /// For each route, in the table's order, its upstream's place in `upstreams`.
-    pub targets: Vec<UpstreamIndex>,
+    /// For each route, in the table's order, its upstream's place in `upstreams`, if it has one.
+    pub targets: Vec<Option<UpstreamIndex>>,
     /// All upstreams, by name.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Counters of each listener and what it leads to.
     pub listeners: Vec<Listener>,
     /// For each route, in the table's order, its own counters; the last one is for requests that found no route.
     pub route_stats: Vec<Arc<stats::Route>>,
+    /// For each route, in the table's order, what counts its requests when it has a limit.
+    pub limiters: Vec<Option<Arc<Limiter>>>,
 }
 
 /// A place in [`Snapshot::upstreams`].
@@ -49,9 +52,9 @@ pub struct Listener {
 }
 
 impl Snapshot {
-    /// The upstream of a route.
+    /// The upstream of a route, if it has one.
     #[inline]
-    pub fn upstream_of(&self, route: RouteIndex) -> UpstreamIndex {
+    pub fn upstream_of(&self, route: RouteIndex) -> Option<UpstreamIndex> {
         self.targets[route.0 as usize]
     }
 
@@ -71,6 +74,12 @@ impl Snapshot {
         let listener = self.listeners.iter().find(|candidate| candidate.name == *listener)?;
         let index = route.map_or(listener.requests.len() - 1, |route| route.0 as usize);
         Some(&listener.requests[index])
+    }
+
+    /// What counts the requests of a route, when it has a limit.
+    #[inline]
+    pub fn limiter_of(&self, route: RouteIndex) -> Option<&Limiter> {
+        self.limiters[route.0 as usize].as_deref()
     }
 
     /// The counters of a route, or those for requests that found none.

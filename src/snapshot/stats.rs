@@ -40,6 +40,8 @@ pub struct RouteCell {
     pub duration: HistogramCells,
     /// Requests whose key was missing.
     pub key_missing: Counter,
+    /// Requests that came too soon for the route's limit.
+    pub rate_limited: Counter,
 }
 
 /// One worker's count of an upstream.

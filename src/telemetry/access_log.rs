@@ -1,6 +1,7 @@
 //! Records to lines (JSON or text), and lines to a file. Each worker collects its lines and sends them in bulk through a bounded
 //! queue to one writer thread; when the queue is full, or the disk is, lines are dropped and counted. No request ever waits.
 use crate::base::clock;
+use crate::base::units::Ratio;
 use crate::telemetry::record::RequestRecord;
 use crate::telemetry::settings::AccessFormat;
 use std::cell::RefCell;
@@ -41,6 +42,7 @@ pub struct AccessLogWriter {
 #[derive(Debug)]
 pub struct AccessLog {
     format: AccessFormat,
+    sample: Ratio,
     pending: RefCell<Batch>,
     batches: SyncSender<Batch>,
     shared: Arc<Shared>,
@@ -89,9 +91,9 @@ impl AccessLogWriter {
     }
 
     /// A worker's end.
-    pub fn handle(&self, format: AccessFormat) -> AccessLog {
+    pub fn handle(&self, format: AccessFormat, sample: Ratio) -> AccessLog {
         let (batches, shared) = (self.batches.clone(), self.shared.clone());
-        AccessLog { format, pending: RefCell::default(), batches, shared }
+        AccessLog { format, sample, pending: RefCell::default(), batches, shared }
     }
 
     /// What the rest of the program may ask of it.
@@ -109,6 +111,12 @@ impl AccessLogWriter {
 }
 
 impl AccessLog {
+    /// Whether a request is written down: one that failed always, others by chance, as many as the sample says.
+    #[inline]
+    pub fn wants(&self, has_failed: bool, random: impl FnOnce() -> u64) -> bool {
+        has_failed || self.sample.0 >= 1.0 || (random() as f64) < self.sample.0 * u64::MAX as f64
+    }
+
     /// Adds a record; sends the lines collected so far when they are many.
     pub fn write(&self, record: &RequestRecord<'_>) {
         let is_full = {
@@ -383,7 +391,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
         let writer = AccessLogWriter::start(Some(&path)).unwrap();
-        let log = writer.handle(AccessFormat::Json);
+        let log = writer.handle(AccessFormat::Json, Ratio(1.0));
         let write = |count: usize| (0..count).for_each(|_| log.write(&record(b"/")));
         write(1000);
         log.flush();
@@ -401,7 +409,7 @@ mod tests {
     #[test]
     fn a_full_disk_drops_lines_and_counts_them() {
         let writer = AccessLogWriter::start(Some(Path::new("/dev/full"))).unwrap();
-        let (log, control) = (writer.handle(AccessFormat::Text), writer.control());
+        let (log, control) = (writer.handle(AccessFormat::Text, Ratio(1.0)), writer.control());
         (0..10).for_each(|_| log.write(&record(b"/")));
         drop(log);
         writer.close();
@@ -412,8 +420,13 @@ mod tests {
     fn a_full_queue_drops_lines_and_counts_them() {
         let (batches, receiver) = sync_channel(1);
         let shared = Arc::new(Shared::default());
-        let log =
-            AccessLog { format: AccessFormat::Json, pending: RefCell::default(), batches, shared: shared.clone() };
+        let log = AccessLog {
+            format: AccessFormat::Json,
+            sample: Ratio(1.0),
+            pending: RefCell::default(),
+            batches,
+            shared: shared.clone(),
+        };
         for _ in 0..3 {
             log.write(&record(b"/"));
             log.flush();

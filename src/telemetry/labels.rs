@@ -80,6 +80,10 @@ labels! {
     RefusedReason {
         /// The listener has as many as it may.
         MaxConnections = "max_connections",
+        /// The client's address has as many as it may.
+        MaxConnectionsPerIp = "max_connections_per_ip",
+        /// The peer may not send PROXY headers, or sent none that may be accepted.
+        ProxyProtocol = "proxy_protocol",
         /// No whole head in time.
         HeaderTimeout = "header_timeout",
         /// What came is not a request that may be accepted.

@@ -1,8 +1,9 @@
 //! What is logged, and where to.
+use crate::base::units::Ratio;
 use std::path::PathBuf;
 
 /// The settings of both logs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The program's own log.
     pub level: Level,
@@ -10,11 +11,13 @@ pub struct Settings {
     pub access: AccessFormat,
     /// The access log's file; `None` is standard output.
     pub access_path: Option<PathBuf>,
+    /// Share of finished requests that the access log gets; those that failed it always gets.
+    pub sample: Ratio,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { level: Level::Info, access: AccessFormat::Json, access_path: None }
+        Self { level: Level::Info, access: AccessFormat::Json, access_path: None, sample: Ratio(1.0) }
     }
 }
 

@@ -4,6 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 mod harness;
 
+mod doors;
+mod routes;
+mod walls;
+
 mod addresses;
 mod admin;
 mod admin_door;

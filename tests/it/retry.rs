@@ -2,6 +2,7 @@
 use crate::harness::origin::{Cut, Origin, Script};
 use crate::harness::program::Ringway;
 use crate::hashing::{BY_PATH, fleet, upstream};
+use ringway::base::clock;
 use std::time::Duration;
 
 fn owner_of<'a>(origins: &'a mut [Origin], ringway: &Ringway, path: &str) -> &'a mut Origin {
@@ -118,4 +119,20 @@ fn attempts_zero_means_one() {
     owner_of(&mut origins, &ringway, "/k").stop();
     // The kept connection is dead; the fresh one is refused.
     assert_eq!(ringway.client().get("/k").unwrap().status, 502);
+}
+
+#[test]
+fn a_retry_waits_as_long_as_it_is_told() {
+    let (mut origins, upstream) = fleet(&["a", "b", "c"]);
+    let pausing = "[route.retry]\nbackoff = \"400ms\"\n";
+    let ringway = Ringway::start(&format!("{BY_PATH}{pausing}{upstream}"));
+    let owner = owner_of(&mut origins, &ringway, "/k");
+    owner.script(Script { status: 502, ..Script::default() });
+    let asked = clock::now();
+    assert_eq!(ringway.client().get("/k").unwrap().status, 200);
+    assert!(asked.elapsed() >= Duration::from_millis(200), "half of it at least: {:?}", asked.elapsed());
+    owner.stop();
+    let metrics = ringway.metrics();
+    assert_eq!(metrics.sum_of("ringway_retries_total", &[("reason", "502")]), 1.0);
+    assert_eq!(metrics.sum("ringway_endpoint_in_flight"), 0.0);
 }

@@ -214,7 +214,7 @@ fn a_tls_endpoint_that_closes_idle_connections_costs_nobody_a_request() {
     let Secure { mut origin, relay, .. } = secure;
     origin.stop();
     origin.restart();
-    wait_for("the relay to close", || (origin.open_connections() == 0).then_some(()));
+    wait_for("the relay to close", || (relay.passed_ends() == 1).then_some(()));
     assert_eq!(client.post("/", b"2").unwrap().status, 200);
     assert_eq!(relay.shakes().len(), 2);
 }

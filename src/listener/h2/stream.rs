@@ -1,12 +1,14 @@
 //! One request over HTTP/2: its head, its body, its response. Runs in a lane of its connection.
 use super::Side;
 use super::tunnel;
+use crate::base::clock;
 use crate::head::Head;
 use crate::head::edits::Edits;
 use crate::http1::framing::BodyLength;
 use crate::http1::refusal::Refusal;
 use crate::http2::read;
 use crate::http2::write;
+use crate::listener::limits::Pace;
 use crate::proxy::body::Downstream;
 use crate::proxy::body::RequestBody;
 use crate::proxy::error::Kind;
@@ -233,11 +235,14 @@ pub struct H2Downstream {
     trailers: Option<Box<Head>>,
     /// Runs while nothing comes.
     deadline: Option<Deadline>,
+    /// Where bodies have to come at a rate: that of this one.
+    pace: Option<Pace>,
 }
 
 impl H2Downstream {
     fn new(side: &Rc<Side>, receive: RecvStream, respond: &Respond) -> Self {
-        Self { side: side.clone(), receive, respond: respond.clone(), trailers: None, deadline: None }
+        let pace = side.door.settings().min_body_rate.map(Pace::new);
+        Self { side: side.clone(), receive, respond: respond.clone(), trailers: None, deadline: None, pace }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>> {
@@ -271,15 +276,20 @@ impl Downstream for H2Downstream {
     const ENDS_BY_LENGTH: bool = false;
 
     fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>> {
+        let before = out.len();
         let step = self.poll_next(cx, out);
         if step.is_ready() {
+            if let Some(pace) = &mut self.pace {
+                pace.receive(out.len() - before, clock::now);
+            }
             self.deadline = None;
             return step;
         }
-        let door = &self.side.door;
+        let (door, pace) = (&self.side.door, &mut self.pace);
         let deadline = self.deadline.get_or_insert_with(|| {
+            let left = pace.as_mut().and_then(|pace| pace.begin_waiting(clock::now()));
             let deadline = door.worker.wheel.deadline();
-            deadline.set(door.settings().body_timeout);
+            deadline.set(door.settings().body_timeout.min(left.unwrap_or(Duration::MAX)));
             deadline
         });
         if deadline.poll_expired(cx) { Poll::Ready(Err(BodyError::Timeout)) } else { Poll::Pending }

@@ -2,6 +2,7 @@
 //! Writing the response is `respond`'s.
 mod respond;
 
+use crate::base::clock;
 use crate::head::Head;
 use crate::head::Version;
 use crate::head::edits::Edits;
@@ -11,6 +12,7 @@ use crate::http1::framing;
 use crate::http1::framing::BodyLength;
 use crate::http1::parse;
 use crate::listener::door::Door;
+use crate::listener::limits::Pace;
 use crate::net::stream::Stream;
 use crate::proxy::body::Downstream;
 use crate::proxy::body::RequestBody;
@@ -61,6 +63,8 @@ struct Side {
     is_half_closed: bool,
     deadline: Deadline,
     pulse: Option<Deadline>,
+    /// Where bodies have to come at a rate: that of the body at hand.
+    pace: Option<Pace>,
 }
 
 /// How a request's turn on the connection ended.
@@ -89,6 +93,7 @@ pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>) {
         is_half_closed: false,
         deadline,
         pulse: None,
+        pace: None,
         door,
     };
     let side = Rc::new(RefCell::new(side));
@@ -213,9 +218,18 @@ impl Downstream for Http1Downstream {
     fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>> {
         let side = &mut *self.side.borrow_mut();
         let buffers = &side.door.worker.buffers;
+        let before = out.len();
         let step = side.body.poll_step(cx, &mut side.wire, buffers, &mut side.trailers, out);
+        if step.is_pending()
+            && let Some(left) = side.pace.as_mut().and_then(|pace| pace.begin_waiting(clock::now()))
+        {
+            side.deadline.set(side.door.settings().body_timeout.min(left));
+        }
         if step.is_ready() {
             side.awaits_continue = false;
+            if let Some(pace) = &mut side.pace {
+                pace.receive(out.len() - before, clock::now);
+            }
             side.deadline.set(side.door.settings().body_timeout);
         } else if side.deadline.poll_expired(cx) {
             return Poll::Ready(Err(BodyError::Timeout));
@@ -282,6 +296,7 @@ async fn turn(side: &Rc<RefCell<Side>>, request: Box<Draft>, conn: &Rc<ConnInfo>
         let has_body = !side.body.is_ended();
         side.awaits_continue =
             has_body && version == Version::Http11 && request.head.lists(Name::Expect, b"100-continue");
+        side.pace = settings.min_body_rate.map(Pace::new);
         side.deadline.set(settings.body_timeout);
         side.door.clone()
     };

@@ -8,9 +8,10 @@ use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -143,6 +144,7 @@ pub struct Relay {
 struct Seen {
     shakes: Mutex<Vec<Shake>>,
     failures: Mutex<Vec<String>>,
+    passed_ends: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -188,6 +190,11 @@ impl Relay {
         lock(&self.seen.shakes).clone()
     }
 
+    /// Connections whose server has ended them, and whose client has been told.
+    pub fn passed_ends(&self) -> usize {
+        self.seen.passed_ends.load(Ordering::SeqCst)
+    }
+
     /// Why handshakes failed so far.
     pub fn failures(&self) -> Vec<String> {
         lock(&self.seen.failures).clone()
@@ -224,22 +231,32 @@ async fn relay(stream: TcpStream, to: SocketAddr, side: Side, seen: &Seen) -> st
             let session = stream.get_ref().1;
             let shake = shake(session, session.server_name(), session.handshake_kind());
             lock(&seen.shakes).push(shake);
-            carry(stream, TcpStream::connect(to).await?).await;
+            carry(stream, TcpStream::connect(to).await?, seen).await;
         }
         Side::Client(connector, name) => {
             let secure = connector.connect(name, TcpStream::connect(to).await?).await?;
             let session = secure.get_ref().1;
             let shake = shake(session, None, session.handshake_kind());
             lock(&seen.shakes).push(shake);
-            carry(stream, secure).await;
+            carry(stream, secure, seen).await;
         }
     }
     Ok(())
 }
 
 /// Carries bytes until both sides are done; how they end is what tests look at, not an error of the relay.
-async fn carry(mut one: impl AsyncRead + AsyncWrite + Unpin, mut other: impl AsyncRead + AsyncWrite + Unpin) {
-    copy_bidirectional(&mut one, &mut other).await.map(drop).unwrap_or_default();
+async fn carry(client: impl AsyncRead + AsyncWrite, server: impl AsyncRead + AsyncWrite, seen: &Seen) {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (split(client), split(server));
+    let forth = async {
+        copy(&mut from_client, &mut to_server).await.map(drop).unwrap_or_default();
+        to_server.shutdown().await.unwrap_or_default();
+    };
+    let back = async {
+        copy(&mut from_server, &mut to_client).await.map(drop).unwrap_or_default();
+        to_client.shutdown().await.unwrap_or_default();
+        seen.passed_ends.fetch_add(1, Ordering::SeqCst);
+    };
+    tokio::join!(forth, back);
 }
 
 fn shake<S>(session: &rustls::ConnectionCommon<S>, server_name: Option<&str>, kind: Option<HandshakeKind>) -> Shake {

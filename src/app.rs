@@ -5,12 +5,15 @@ use crate::admin::ports::Later;
 use crate::admin::ports::Operator;
 use crate::admin::ports::Process;
 use crate::admin::ports::Reloads;
+use crate::admin::ports::Renewals;
 use crate::base::address::Address;
 use crate::base::clock;
+use crate::base::ids::ListenerName;
 use crate::config;
 use crate::config::Config;
 use crate::config::mask;
 use crate::config::watch::ConfigWatch;
+use crate::config::watch::TlsWatch;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::ControlHandle;
@@ -27,6 +30,8 @@ use crate::lifecycle::signals::Signals;
 use crate::lifecycle::systemd;
 use crate::listener;
 use crate::listener::Front;
+use crate::net::certs::Certificate;
+use crate::net::certs::TlsError;
 use crate::pool;
 use crate::pool::Pool;
 use crate::proxy::Proxy;
@@ -256,6 +261,8 @@ struct Shared {
 struct SharedState {
     not_ready: Option<&'static str>,
     reloads: Reloads,
+    renewals: Renewals,
+    certificates: Vec<(ListenerName, Certificate)>,
     config: Vec<(String, String)>,
     admin: Arc<admin::settings::Settings>,
 }
@@ -263,7 +270,14 @@ struct SharedState {
 impl SharedState {
     fn new(config: &Config) -> Self {
         let reloads = Reloads { successes: 1, failures: 0, last_succeeded: true, last_success: clock::since_epoch() };
-        Self { not_ready: None, reloads, config: texts(config), admin: Arc::new(config.admin.clone()) }
+        Self {
+            not_ready: None,
+            reloads,
+            renewals: Renewals::default(),
+            certificates: certificates(config),
+            config: texts(config),
+            admin: Arc::new(config.admin.clone()),
+        }
     }
 }
 
@@ -271,9 +285,38 @@ fn texts(config: &Config) -> Vec<(String, String)> {
     config.sources.files.iter().map(|file| (file.name.clone(), mask::masked(&file.text))).collect()
 }
 
+/// The certificates that are shown to clients.
+fn certificates(config: &Config) -> Vec<(ListenerName, Certificate)> {
+    let shown = config.listeners.iter().filter_map(|listener| listener.tls.as_ref().map(|tls| (&listener.name, tls)));
+    let each =
+        shown.flat_map(|(name, tls)| tls.certificates().iter().map(|certificate| (name.clone(), certificate.clone())));
+    each.collect()
+}
+
 impl Shared {
     fn with<T>(&self, act: impl FnOnce(&mut SharedState) -> T) -> T {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts and tells what came of reading files of TLS again.
+    fn note_renewal<T>(&self, user: &str, name: &str, renewed: Result<Option<T>, TlsError>) -> Option<T> {
+        match renewed {
+            Ok(None) => None,
+            Ok(Some(new)) => {
+                self.with(|state| state.renewals.successes += 1);
+                tracing::info!(user, name, "TLS files have changed and are taken up.");
+                Some(new)
+            }
+            Err(error) => {
+                self.with(|state| state.renewals.failures += 1);
+                tracing::error!(
+                    user,
+                    name,
+                    "TLS files have changed and are refused, the old ones stay: failed to {error}"
+                );
+                None
+            }
+        }
     }
 
     fn set_not_ready(&self, why: &'static str) {
@@ -318,12 +361,15 @@ impl Operator for Desk {
     }
 
     fn process(&self) -> Process {
-        let (not_ready, reloads) = self.0.with(|state| (state.not_ready, state.reloads));
+        let (not_ready, reloads, renewals, certificates) =
+            self.0.with(|state| (state.not_ready, state.reloads, state.renewals, state.certificates.clone()));
         Process {
             not_ready,
             uptime: self.0.started.elapsed(),
             workers: self.0.workers,
             reloads,
+            renewals,
+            certificates,
             panics: panics::count(),
             access_log: self.0.access_log.clone(),
         }
@@ -348,7 +394,9 @@ impl Reloader {
         mut requests: mpsc::Receiver<oneshot::Sender<Result<String, String>>>,
         mut watch: Option<ConfigWatch>,
     ) {
+        let mut tls_watch = TlsWatch::default();
         loop {
+            tls_watch.follow(self.config.tls_files());
             let changed = async {
                 match &mut watch {
                     Some(watch) => watch.changed().await,
@@ -369,6 +417,7 @@ impl Reloader {
                     }
                 }
                 () = changed => drop(self.reload(Cause::File).await),
+                () = tls_watch.changed() => self.renew_tls().await,
             }
         }
     }
@@ -385,6 +434,7 @@ impl Reloader {
                     state.reloads.last_success = clock::since_epoch();
                     state.config = texts(&self.config);
                     state.admin = Arc::new(self.config.admin.clone());
+                    state.certificates = certificates(&self.config);
                 }
                 Err(_) => state.reloads.failures += 1,
             }
@@ -402,11 +452,18 @@ impl Reloader {
         let Some(path) = &self.path else {
             return Err("this configuration is built in, there is no file to read".into());
         };
-        let next = config::load(path).map_err(|problems| problems.to_string())?;
+        let mut next = config::load(path).map_err(|problems| problems.to_string())?;
         if next.sources.hash == self.config.sources.hash {
+            self.renew_tls().await;
             let had_token = std::mem::replace(&mut self.config.admin.token, next.admin.token);
             let is_same = had_token == self.config.admin.token;
             return Ok(if is_same { "nothing has changed" } else { "the admin token is another" }.into());
+        }
+        for settings in &mut next.listeners {
+            let old = self.config.listeners.iter().find(|old| is_same_door(old, settings));
+            if let (Some(old), Some(new)) = (old.and_then(|old| old.tls.as_ref()), &mut settings.tls) {
+                *new = new.clone().in_place_of(old);
+            }
         }
         self.refuse_restarts(&next)?;
         let mut prepared = Vec::new();
@@ -448,15 +505,46 @@ impl Reloader {
             }
         }
         for prepared in prepared {
-            if prepared.address().is_some() {
-                start_listener(&self.remote, &self.snapshots, prepared).await;
-                continue;
-            }
-            let snapshot = self.snapshots.load();
-            if let Some(known) = snapshot.listeners.iter().find(|listener| listener.name == *prepared.name()) {
-                listener::replace(&self.remote, &prepared, known.stats.clone()).await;
+            match prepared.address() {
+                Some(_) => start_listener(&self.remote, &self.snapshots, prepared).await,
+                None => self.replace_door(&prepared).await,
             }
         }
+    }
+
+    async fn replace_door(&self, prepared: &listener::Prepared) {
+        let snapshot = self.snapshots.load();
+        if let Some(known) = snapshot.listeners.iter().find(|listener| listener.name == *prepared.name()) {
+            listener::replace(&self.remote, prepared, known.stats.clone()).await;
+        }
+    }
+
+    /// Reads all files of TLS again and swaps what has changed, whatever the state of the configuration's own file. What cannot
+    /// be used is refused by itself, and the old one stays.
+    async fn renew_tls(&mut self) {
+        for index in 0..self.config.listeners.len() {
+            let settings = &mut self.config.listeners[index];
+            let Some(renewed) = settings.tls.as_ref().map(|tls| tls.renewed()) else { continue };
+            let (user, name) = ("listener", settings.name.to_string());
+            if let Some(new) = self.shared.note_renewal(user, &name, renewed) {
+                settings.tls = Some(new);
+                match listener::prepare(settings, None) {
+                    Ok(prepared) => self.replace_door(&prepared).await,
+                    Err(error) => tracing::error!(%error, "A listener could not be prepared."),
+                }
+            }
+        }
+        let mut has_changed = false;
+        for upstream in &mut self.config.upstreams {
+            let Some(renewed) = upstream.tls.as_ref().map(|tls| tls.renewed()) else { continue };
+            if let Some(new) = self.shared.note_renewal("upstream", upstream.name.as_str(), renewed) {
+                (upstream.tls, has_changed) = (Some(new), true);
+            }
+        }
+        if has_changed && let Err(error) = self.control.replace(self.config.desired(), Cause::File).await {
+            tracing::error!(%error, "Renewed TLS of upstreams could not be taken up.");
+        }
+        self.shared.with(|state| state.certificates = certificates(&self.config));
     }
 }
 

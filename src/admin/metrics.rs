@@ -239,6 +239,19 @@ fn process(exposition: &mut Exposition, process: &Process) {
         series.value(&[], f64::from(u8::from(reloads.last_succeeded)));
     });
     exposition.family(&metrics::CONFIG_TIMESTAMP, |series| series.value(&[], reloads.last_success.as_secs_f64()));
+    exposition.family(&metrics::CERTIFICATE_NOT_AFTER, |series| {
+        // Two certificates for one name (of two kinds of keys) are one series: the one that ends first.
+        let mut ends: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        for (listener, certificate) in &process.certificates {
+            let end = ends.entry((listener.as_str(), &certificate.name)).or_insert(certificate.not_after);
+            *end = certificate.not_after.min(*end);
+        }
+        ends.iter().for_each(|((listener, name), end)| series.value(&[listener, name], *end as f64));
+    });
+    exposition.family(&metrics::CERTIFICATE_RELOADS, |series| {
+        series.value(&["success"], process.renewals.successes as f64);
+        series.value(&["failure"], process.renewals.failures as f64);
+    });
     exposition.family(&metrics::LOG_DROPPED, |series| {
         series.value(&[], process.access_log.as_ref().map_or(0, |log| log.dropped()) as f64);
     });

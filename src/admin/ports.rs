@@ -1,8 +1,10 @@
 //! What the admin interface asks of the program; `app` answers.
 use crate::admin::settings::Settings;
+use crate::base::ids::ListenerName;
 use crate::control::ControlError;
 use crate::control::Drain;
 use crate::control::apply::Drained;
+use crate::net::certs::Certificate;
 use crate::telemetry::access_log::AccessLogControl;
 use crate::telemetry::settings::Level;
 use std::future::Future;
@@ -42,10 +44,23 @@ pub struct Process {
     pub workers: usize,
     /// What came of reloads.
     pub reloads: Reloads,
+    /// What came of certificates' files that changed.
+    pub renewals: Renewals,
+    /// The certificates that clients are shown, by listener.
+    pub certificates: Vec<(ListenerName, Certificate)>,
     /// Panics so far.
     pub panics: u64,
     /// The access log, if there is one.
     pub access_log: Option<AccessLogControl>,
+}
+
+/// What came of changes of the files that TLS is made of.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Renewals {
+    /// Those that were taken up.
+    pub successes: u64,
+    /// Those that were refused.
+    pub failures: u64,
 }
 
 /// What came of reloads so far.

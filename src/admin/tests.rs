@@ -57,7 +57,16 @@ fn snapshot() -> (Snapshot, Drain, apply::Drained) {
 fn process() -> Process {
     let reloads = Reloads { successes: 2, failures: 1, last_succeeded: true, last_success: Duration::ZERO };
     let uptime = Duration::from_secs(61);
-    Process { not_ready: None, uptime, workers: 1, reloads, panics: 0, access_log: None }
+    Process {
+        not_ready: None,
+        uptime,
+        workers: 1,
+        reloads,
+        renewals: Default::default(),
+        certificates: Vec::new(),
+        panics: 0,
+        access_log: None,
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The JSON shapes of the API: what operators' scripts read, so they change only by adding.
 use super::ports::Process;
 use crate::base::clock;
+use crate::base::ids::ListenerName;
 use crate::base::ids::UpstreamName;
 use crate::control::Drain;
 use crate::control::apply;
@@ -54,6 +55,17 @@ pub struct Listener {
     pub connections: u64,
     /// Upgraded ones among them.
     pub tunnels: u64,
+    /// The certificates it shows, in the file's order.
+    pub certificates: Vec<Certificate>,
+}
+
+/// A certificate that clients are shown.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The first name it is for.
+    pub name: String,
+    /// When it ends, in seconds since the epoch.
+    pub not_after: i64,
 }
 
 /// An upstream.
@@ -150,6 +162,7 @@ pub fn status(snapshot: &Snapshot, process: &Process) -> Status {
         name: listener.name.to_string(),
         connections: listener.stats.sum(|cell| cell.connections.get()),
         tunnels: listener.stats.sum(|cell| cell.tunnels.get()),
+        certificates: certificates(process, &listener.name),
     };
     Status {
         version: env!("CARGO_PKG_VERSION").to_string(),
@@ -292,6 +305,11 @@ pub fn history(changes: &[history::Change]) -> Vec<Change> {
         upstreams: change.rings.iter().map(moved).collect(),
     };
     changes.iter().map(change).collect()
+}
+
+fn certificates(process: &Process, listener: &ListenerName) -> Vec<Certificate> {
+    let own = process.certificates.iter().filter(|(name, _)| name == listener);
+    own.map(|(_, own)| Certificate { name: own.name.clone(), not_after: own.not_after }).collect()
 }
 
 /// All upstreams.

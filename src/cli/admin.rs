@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use std::path::Path;
 use std::time::Duration;
+use std::time::UNIX_EPOCH;
 
 /// Where the token is unless a file is given.
 const TOKEN: &str = "RINGWAY_TOKEN";
@@ -46,6 +47,10 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
     for listener in &status.listeners {
         let tunnels = if listener.tunnels > 0 { format!("  {} upgraded", listener.tunnels) } else { String::new() };
         println!("listener {}  {} connections{tunnels}", listener.name, listener.connections);
+        for certificate in &listener.certificates {
+            let end = UNIX_EPOCH + Duration::from_secs(certificate.not_after.max(0) as u64);
+            println!("  certificate {}  until {}", certificate.name, httpdate::fmt_http_date(end));
+        }
     }
     for upstream in &status.upstreams {
         let panic = if upstream.panic { "  PANIC: verdicts are ignored" } else { "" };

@@ -3,7 +3,6 @@ use super::OK;
 use super::WRONG;
 use crate::config;
 use crate::config::Config;
-use crate::listener;
 use crate::ring::Member;
 use crate::ring::Ring;
 use crate::ring::fingerprint;
@@ -23,12 +22,6 @@ pub fn run(path: &Path) -> u8 {
             return WRONG;
         }
     };
-    for settings in &config.listeners {
-        if let Err(error) = listener::prepare(settings, None) {
-            eprintln!("{}: {error}", path.display());
-            return WRONG;
-        }
-    }
     print_summary(path, &config);
     OK
 }

@@ -107,8 +107,13 @@ pub fn folders(path: &Path, sources: Option<&Sources>) -> Vec<PathBuf> {
     let patterns = sources.into_iter().flat_map(|sources| includes(&sources.files[0].text));
     let base = path.parent().unwrap_or(Path::new(""));
     let patterns = patterns.map(|(pattern, _)| base.join(pattern));
+    folders_of([own].into_iter().chain(included).chain(patterns))
+}
+
+/// The folders in which a change may be one of these files'.
+pub fn folders_of(files: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
     let mut folders = Vec::new();
-    for file in [own].into_iter().chain(included).chain(patterns) {
+    for file in files {
         // A symlink is followed: what it points to may change as well as where it points.
         let real = file.canonicalize().ok();
         for file in [Some(file), real].into_iter().flatten() {

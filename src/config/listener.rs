@@ -4,14 +4,12 @@ use super::table::Found;
 use super::table::Place;
 use super::table::Reader;
 use super::table::Section;
-use super::tls::readable;
+use super::tls;
 use crate::base::address::Address;
 use crate::base::address::AddressError;
 use crate::base::ids::ListenerName;
 use crate::listener::settings::Protocols;
 use crate::listener::settings::Settings;
-use crate::net::settings::CertificateFiles;
-use crate::net::settings::ServerTls;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -21,7 +19,7 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Found<Sett
     section.check_names(reader);
     let address = section.text(reader, "address").and_then(|text| address(reader, &text));
     let protocols = protocols(reader, section);
-    let tls = section.has("tls").then(|| tls(reader, section));
+    let tls = tls::server(reader, section, protocols);
     let trusted_proxies = networks(reader, section, "trusted_proxies");
     let max_body = section.size(reader, "max_body");
     let is_usable = address.is_some();
@@ -91,25 +89,6 @@ fn protocols(reader: &mut Reader<'_>, section: &Section<'_>) -> Protocols {
         reader.problem(&section.place("protocols"), "a listener needs a protocol; write protocols = [\"http1\"]");
     }
     protocols
-}
-
-fn tls(reader: &mut Reader<'_>, listener: &Section<'_>) -> ServerTls {
-    let section = listener.table(reader, "tls", "listener.tls");
-    section.check_names(reader);
-    let mut certificates = Vec::new();
-    for pair in section.tables(reader, "certificates", "listener.tls.certificates") {
-        pair.check_names(reader);
-        let (cert, key) = (pair.text(reader, "cert"), pair.text(reader, "key"));
-        if let (Some(cert), Some(key)) = (cert, key) {
-            let files = [readable(reader, &cert), readable(reader, &key)];
-            let [cert, key] = files;
-            certificates.push(CertificateFiles { cert, key });
-        }
-    }
-    if section.has("certificates") && certificates.is_empty() {
-        reader.problem(&section.place("certificates"), "TLS needs at least one certificate");
-    }
-    ServerTls { certificates }
 }
 
 fn proxy_protocol(reader: &mut Reader<'_>, listener: &Section<'_>) -> Option<Vec<IpNet>> {

@@ -3,6 +3,7 @@
 pub mod action;
 pub mod diagnostic;
 pub mod files;
+pub mod folders;
 pub mod health_check;
 pub mod keys;
 pub mod listener;
@@ -30,6 +31,7 @@ use diagnostic::Diagnostic;
 use diagnostic::Diagnostics;
 use files::Sources;
 use std::path::Path;
+use std::path::PathBuf;
 use table::Place;
 use table::Reader;
 use table::Section;
@@ -65,6 +67,15 @@ impl Config {
             upstreams: self.upstreams.clone(),
             drain_timeout: self.server.drain_timeout,
         }
+    }
+
+    /// The files that TLS is made of, here and towards upstreams.
+    pub fn tls_files(&self) -> Vec<PathBuf> {
+        let servers = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let clients = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref());
+        let files =
+            servers.flat_map(|tls| tls.settings().files()).chain(clients.flat_map(|tls| tls.settings().files()));
+        files.cloned().collect()
     }
 }
 

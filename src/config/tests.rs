@@ -101,6 +101,15 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
         &["f.toml:4:34: /no cannot be read", "f.toml:4:47: /no cannot be read"],
     );
     check(
+        "\"127.0.0.1:0\"",
+        "\"127.0.0.1:0\"\ntls = { certificates = [], client_auth = \"optional\", min_version = \"1.1\" }",
+        &[
+            "f.toml:4:24: TLS needs at least one certificate",
+            "f.toml:4:42: nobody's certificate would be good without a \"client_ca\"",
+            "f.toml:4:68: \"min_version\" is \"1.1\", but one of \"1.2\", \"1.3\" is needed",
+        ],
+    );
+    check(
         "[upstream.cache]",
         "[upstream.cache]\ntls = { server_name = \"a b\", ca = \"/no\", cert = \"/no\", verfy = true }",
         &[

@@ -1,14 +1,84 @@
-//! `upstream.tls`. The files it names are read here, so that what is wrong with one is told with its place.
+//! `listener.tls` and `upstream.tls`. The files it names are read here, so that what is wrong with one is told with its place.
 use super::table::Found;
+use super::table::Place;
 use super::table::Reader;
 use super::table::Section;
+use crate::base::clock;
+use crate::listener::settings::Protocols;
 use crate::net::certs::TlsError;
 use crate::net::settings::CertificateFiles;
+use crate::net::settings::ClientAuth;
 use crate::net::settings::ClientTls;
+use crate::net::settings::ServerTls;
+use crate::net::settings::TlsVersion;
 use crate::net::tls_client::TlsClient;
+use crate::net::tls_server::TlsServer;
 use rustls::pki_types::ServerName;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Reads `tls` of a listener; `None` when it is absent or wrong.
+pub fn server(reader: &mut Reader<'_>, listener: &Section<'_>, protocols: Protocols) -> Option<Arc<TlsServer>> {
+    if !listener.has("tls") {
+        return None;
+    }
+    let section = listener.table(reader, "tls", "listener.tls");
+    let before = reader.problems.len();
+    section.check_names(reader);
+    let pairs = section.tables(reader, "certificates", "listener.tls.certificates");
+    let certificates: Vec<CertificateFiles> =
+        pairs.iter().filter_map(|pair| server_certificate(reader, pair)).collect();
+    if section.has("certificates") && pairs.is_empty() {
+        reader.problem(&section.place("certificates"), "TLS needs at least one certificate");
+    }
+    let min_version = match section.choice(reader, "min_version") {
+        "1.3" => TlsVersion::V13,
+        _ => TlsVersion::V12,
+    };
+    let settings = ServerTls { certificates, clients: client_auth(reader, &section), min_version };
+    // What could not be read was told already.
+    if reader.problems.len() > before {
+        return None;
+    }
+    match TlsServer::load(&settings, &protocols.alpn()) {
+        Ok(server) => {
+            warn_of_ended(reader, &pairs, &server);
+            Some(Arc::new(server))
+        }
+        Err(error) => {
+            let of_pair = pairs.iter().find_map(|pair| named(reader, pair, &["cert", "key"], &error));
+            let place = of_pair.or_else(|| named(reader, &section, &["client_ca"], &error)).unwrap_or(section.place);
+            reader.problem(&place, format!("failed to {error}"));
+            None
+        }
+    }
+}
+
+fn server_certificate(reader: &mut Reader<'_>, pair: &Section<'_>) -> Option<CertificateFiles> {
+    pair.check_names(reader);
+    let (cert, key) = (file(reader, pair, "cert"), file(reader, pair, "key"));
+    Some(CertificateFiles { cert: cert?, key: key? })
+}
+
+fn client_auth(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<ClientAuth> {
+    let is_required = section.choice(reader, "client_auth") == "required";
+    let ca = file(reader, section, "client_ca");
+    if ca.is_none() && section.has("client_auth") && !section.has("client_ca") {
+        let message = "nobody's certificate would be good without a \"client_ca\"; name the file of its authorities";
+        reader.problem(&section.place("client_auth"), message);
+    }
+    Some(ClientAuth { ca: ca?, is_required })
+}
+
+fn warn_of_ended(reader: &mut Reader<'_>, pairs: &[Section<'_>], server: &TlsServer) {
+    let now = clock::since_epoch().as_secs() as i64;
+    for (pair, certificate) in pairs.iter().zip(server.certificates().iter()) {
+        if certificate.not_after < now {
+            let message = format!("the certificate of {} has ended: clients will refuse it", certificate.name);
+            reader.warn(&pair.place("cert"), message);
+        }
+    }
+}
 
 /// Reads `tls` of an upstream; `None` when it is absent or wrong.
 pub fn client(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Arc<TlsClient>> {
@@ -16,8 +86,8 @@ pub fn client(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Arc<Tls
         return None;
     }
     let section = upstream.table(reader, "tls", "upstream.*.tls");
-    section.check_names(reader);
     let before = reader.problems.len();
+    section.check_names(reader);
     let settings = ClientTls {
         server_name: section.text(reader, "server_name").and_then(|name| server_name(reader, &name)),
         ca: file(reader, &section, "ca"),
@@ -35,7 +105,8 @@ pub fn client(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Arc<Tls
     match TlsClient::load(&settings) {
         Ok(client) => Some(Arc::new(client)),
         Err(error) => {
-            blame(reader, &section, &["ca", "cert", "key"], &error);
+            let place = named(reader, &section, &["ca", "cert", "key"], &error).unwrap_or(section.place);
+            reader.problem(&place, format!("failed to {error}"));
             None
         }
     }
@@ -67,7 +138,7 @@ fn file(reader: &mut Reader<'_>, section: &Section<'_>, name: &str) -> Option<Pa
 }
 
 /// Notes a file that cannot be opened.
-pub fn readable(reader: &mut Reader<'_>, file: &Found<String>) -> PathBuf {
+fn readable(reader: &mut Reader<'_>, file: &Found<String>) -> PathBuf {
     let path = PathBuf::from(&file.value);
     if let Err(error) = std::fs::File::open(&path) {
         reader.problem(&file.place, format!("{} cannot be read: {error}", file.value));
@@ -75,14 +146,10 @@ pub fn readable(reader: &mut Reader<'_>, file: &Found<String>) -> PathBuf {
     path
 }
 
-/// Notes why TLS cannot be had, at the key that names the file to blame.
-fn blame(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str], error: &TlsError) {
+/// Where the file that is to blame is named, if it is under one of these keys.
+fn named(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str], error: &TlsError) -> Option<Place> {
     let is_named = |reader: &mut Reader<'_>, name: &str| {
         section.has(name) && section.text(reader, name).is_some_and(|text| error.path() == Some(text.value.as_ref()))
     };
-    let place = match names.iter().find(|name| is_named(reader, name)) {
-        Some(name) => section.place(name),
-        None => section.place.clone(),
-    };
-    reader.problem(&place, format!("failed to {error}"));
+    names.iter().find(|name| is_named(reader, name)).map(|name| section.place(name))
 }

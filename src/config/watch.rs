@@ -1,51 +1,22 @@
-//! File changes to one event: folders are watched (editors rename, ConfigMaps swap symlinks), writes are waited out, and what
-//! counts is the content. What a change means is not known here.
+//! File changes to one event: writes are waited out, and what counts is the content. What a change means is not known here.
 use super::files;
 use super::files::Sources;
-use notify::RecommendedWatcher;
-use notify::RecursiveMode;
-use notify::Watcher;
-use std::collections::BTreeSet;
+use super::folders::FolderWatch;
+use crate::base::hash::PlacementHash;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::time::Instant;
-
-/// Quiet time after the last write before a change is taken up.
-const QUIET: Duration = Duration::from_millis(50);
-/// Longest time after the first write.
-const LONGEST: Duration = Duration::from_millis(250);
-/// How often the content is compared anyway: watches can be lost, and some file systems have none.
-const POLL: Duration = Duration::from_secs(5);
 
 /// Watches a configuration's files.
 #[derive(Debug)]
 pub struct ConfigWatch {
     path: PathBuf,
     sources: Option<Sources>,
-    touched: Arc<Notify>,
-    watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
+    folders: FolderWatch,
 }
 
 impl ConfigWatch {
     /// Watches `path` and what it includes; `sources` is what was read last.
     pub fn start(path: PathBuf, sources: Sources) -> Self {
-        let touched = Arc::new(Notify::new());
-        let wake = touched.clone();
-        let on_event = move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event as well; only what may have changed something counts.
-            if event.is_ok_and(|event| event.kind.is_access()) {
-                return;
-            }
-            wake.notify_one();
-        };
-        let watcher = notify::recommended_watcher(on_event);
-        if let Err(error) = &watcher {
-            tracing::warn!(%error, "Files cannot be watched; changes are seen within 5s.");
-        }
-        let mut watch = Self { path, sources: Some(sources), touched, watcher: watcher.ok(), watched: BTreeSet::new() };
+        let mut watch = Self { path, sources: Some(sources), folders: FolderWatch::default() };
         watch.follow();
         watch
     }
@@ -53,10 +24,7 @@ impl ConfigWatch {
     /// Waits until the content differs from what was seen last, and has been quiet for a moment.
     pub async fn changed(&mut self) {
         loop {
-            let was_touched = tokio::time::timeout(POLL, self.touched.notified()).await.is_ok();
-            if was_touched {
-                self.settle().await;
-            }
+            self.folders.touched().await;
             self.follow();
             // A file that cannot be read is a change like any other: whoever loads it says what is wrong.
             let now = files::read(&self.path).ok();
@@ -73,41 +41,57 @@ impl ConfigWatch {
         }
     }
 
-    /// Waits out a burst of writes.
-    async fn settle(&self) {
-        let latest = Instant::now() + LONGEST;
+    fn follow(&mut self) {
+        self.folders.follow(files::folders(&self.path, self.sources.as_ref()));
+    }
+}
+
+/// Watches the files that TLS is made of.
+#[derive(Debug, Default)]
+pub struct TlsWatch {
+    files: Vec<PathBuf>,
+    digest: u64,
+    folders: Option<FolderWatch>,
+}
+
+impl TlsWatch {
+    /// Watches these files from now on, and no others.
+    pub fn follow(&mut self, files: Vec<PathBuf>) {
+        if self.files == files {
+            return;
+        }
+        self.files = files;
+        // What was read before this moment may be older: the first look always is a change.
+        self.digest = 0;
+        self.folders.get_or_insert_default().follow(files::folders_of(self.files.clone()));
+    }
+
+    /// Waits until a content differs from what was seen last, and has been quiet for a moment. May report once too often.
+    pub async fn changed(&mut self) {
+        let Some(folders) = &mut self.folders else { return std::future::pending().await };
         loop {
-            let quiet = (Instant::now() + QUIET).min(latest);
-            if tokio::time::timeout_at(quiet, self.touched.notified()).await.is_err() {
+            if self.digest != 0 {
+                folders.touched().await;
+                folders.follow(files::folders_of(self.files.clone()));
+            }
+            let now = digest(&self.files);
+            if now != self.digest {
+                self.digest = now;
                 return;
             }
         }
     }
+}
 
-    /// Watches the folders where changes may come from now.
-    fn follow(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
-        let wanted: BTreeSet<PathBuf> = files::folders(&self.path, self.sources.as_ref()).into_iter().collect();
-        for gone in self.watched.difference(&wanted) {
-            // A folder that is gone has lost its watch already.
-            if let Err(error) = watcher.unwatch(gone) {
-                tracing::debug!(%error, folder = %gone.display(), "A folder is no longer watched.");
-            }
-        }
-        let mut watched = BTreeSet::new();
-        for folder in wanted {
-            let is_new = !self.watched.contains(&folder);
-            match if is_new { watcher.watch(&folder, RecursiveMode::NonRecursive) } else { Ok(()) } {
-                Ok(()) => {
-                    watched.insert(folder);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, folder = %folder.display(), "A folder cannot be watched; its changes are seen within 5s.");
-                }
-            }
-        }
-        self.watched = watched;
+/// A number other than 0 for the contents of these files; one that cannot be read has none.
+fn digest(files: &[PathBuf]) -> u64 {
+    let mut all = Vec::new();
+    for file in files {
+        let content = std::fs::read(file).ok();
+        all.extend_from_slice(&content.as_ref().map_or(u64::MAX, |content| content.len() as u64).to_le_bytes());
+        all.extend(content.into_iter().flatten());
     }
+    PlacementHash::Seeded(0).hash(&all).max(1)
 }
 
 #[cfg(test)]
@@ -115,6 +99,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::path::Path;
+    use std::time::Duration;
 
     async fn sees(watch: &mut ConfigWatch, change: impl FnOnce()) {
         change();

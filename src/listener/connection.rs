@@ -4,15 +4,20 @@ use crate::listener::door::Door;
 use crate::listener::h2;
 use crate::listener::http1;
 use crate::listener::proxy_header;
+use crate::net::certs;
 use crate::net::stream::Socket;
 use crate::net::stream::Stream;
+use crate::proxy::context::ClientCertificate;
 use crate::proxy::context::ConnInfo;
 use crate::telemetry::labels::RefusedReason;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// The first bytes of every HTTP/2 connection by prior knowledge (RFC 9113 section 3.4) that no HTTP/1.1 request has.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
@@ -69,31 +74,33 @@ async fn serve(door: Rc<Door>, mut stream: Socket, peer: SocketAddr) {
             held => held,
         },
     };
+    let protocols = plan.settings.protocols;
+    let (stream, is_h2, client_certificate) = match &plan.tls {
+        None => {
+            let is_h2 = protocols.h2 && (!protocols.http1 || speaks_h2(&door, &stream).await);
+            (Stream::Plain(stream), is_h2, None)
+        }
+        // In a box: connections in clear should not carry the room a handshake needs.
+        Some(acceptor) => match Box::pin(handshake(&door, acceptor, stream)).await {
+            Ok(stream) => {
+                let session = stream.get_ref().1;
+                let is_h2 = session.alpn_protocol().map_or(!protocols.http1, |name| name == b"h2");
+                let leaf = session.peer_certificates().and_then(<[_]>::first);
+                let client_certificate = leaf.map(|leaf| Box::new(ClientCertificate::new(leaf)));
+                (Stream::ServerTls(stream), is_h2, client_certificate)
+            }
+            Err(refused) => return refused.into_iter().for_each(|reason| door.refused(reason)),
+        },
+    };
     let conn = Rc::new(ConnInfo {
         listener: door.name.clone(),
         stats: door.stats.clone(),
         peer,
         secure: plan.tls.is_some(),
+        client_certificate,
         trusted_proxies: door.trusted_proxies(),
     });
-    let protocols = plan.settings.protocols;
-    let (stream, is_h2) = match &plan.tls {
-        None => {
-            let is_h2 = protocols.h2 && (!protocols.http1 || speaks_h2(&door, &stream).await);
-            (Stream::Plain(stream), is_h2)
-        }
-        Some(acceptor) => {
-            // Boxed, as HTTP/2 is below: it is large, and a connection would hold room for it as long as it is there.
-            let Some(stream) = Box::pin(handshake(&door, acceptor, stream)).await else {
-                return door.refused(RefusedReason::Tls);
-            };
-            let is_h2 = match stream.get_ref().1.alpn_protocol() {
-                Some(name) => name == b"h2",
-                None => !protocols.http1,
-            };
-            (Stream::ServerTls(Box::new(stream)), is_h2)
-        }
-    };
+    drop(plan);
     if is_h2 {
         Box::pin(h2::serve(door, stream, conn)).await;
     } else {
@@ -133,26 +140,39 @@ async fn speaks_h2(door: &Rc<Door>, stream: &Socket) -> bool {
     }
 }
 
+/// Secures a connection within the listener's limit of time; fails with the reason to count, or without one when the client
+/// left before it said anything.
 async fn handshake(
-    door: &Rc<Door>,
-    acceptor: &tokio_rustls::TlsAcceptor,
+    door: &Door,
+    acceptor: &TlsAcceptor,
     stream: Socket,
-) -> Option<tokio_rustls::server::TlsStream<Socket>> {
+) -> Result<Box<TlsStream<Socket>>, Option<RefusedReason>> {
     let deadline = door.worker.wheel.deadline();
     deadline.set(door.settings().header_timeout);
-    let mut accepting = pin!(acceptor.accept(stream));
-    let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(Some(result)),
-        Poll::Pending if deadline.poll_expired(cx) => Poll::Ready(None),
+    // Until the client speaks, nothing is held for it but its socket.
+    let mut first = [0];
+    let spoken = poll_fn(|cx| match stream.poll_peek(cx, &mut first) {
+        Poll::Ready(Ok(1..)) => Poll::Ready(Ok(())),
+        Poll::Ready(_) => Poll::Ready(Err(None)),
+        Poll::Pending if door.is_draining() => Poll::Ready(Err(None)),
+        Poll::Pending if deadline.poll_expired(cx) => Poll::Ready(Err(Some(RefusedReason::TlsTimeout))),
         Poll::Pending => Poll::Pending,
     });
-    match accepted.await? {
-        Ok(stream) => Some(stream),
-        Err(error) => {
-            tracing::debug!(%error, "A TLS handshake failed.");
-            None
-        }
-    }
+    spoken.await?;
+    let turn = door.handshakes.begin();
+    let mut accepting = pin!(acceptor.accept(stream));
+    let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(result.map_err(|error| why_refused(door, &error))),
+        Poll::Pending if turn.poll_given_up(cx) => Poll::Ready(Err(RefusedReason::TlsLimit)),
+        Poll::Pending if deadline.poll_expired(cx) => Poll::Ready(Err(RefusedReason::TlsTimeout)),
+        Poll::Pending => Poll::Pending,
+    });
+    accepted.await.map(Box::new).map_err(Some)
+}
+
+fn why_refused(door: &Door, error: &io::Error) -> RefusedReason {
+    tracing::debug!(listener = %door.name, %error, "A TLS handshake failed.");
+    if certs::is_client_refused(error) { RefusedReason::TlsClientCertificate } else { RefusedReason::Tls }
 }
 
 #[cfg(test)]

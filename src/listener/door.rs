@@ -1,5 +1,6 @@
 //! One listener on one worker: its settings, its count, whether it still takes connections.
 use crate::base::ids::ListenerName;
+use crate::listener::handshakes::Handshakes;
 use crate::listener::limits::Addresses;
 use crate::listener::settings::Settings;
 use crate::proxy::Proxy;
@@ -43,6 +44,8 @@ pub struct Door {
     pub name: ListenerName,
     /// Its counters.
     pub stats: Arc<stats::Listener>,
+    /// TLS handshakes under way.
+    pub handshakes: Handshakes,
     plan: RefCell<Rc<Plan>>,
     trusted: RefCell<Arc<[IpNet]>>,
     is_draining: Cell<bool>,
@@ -65,6 +68,7 @@ impl Door {
             proxy,
             name: plan.settings.name.clone(),
             stats: plan.stats.clone(),
+            handshakes: Handshakes::default(),
             plan: RefCell::new(Rc::new(plan)),
             trusted: RefCell::new(trusted),
             is_draining: Cell::new(false),

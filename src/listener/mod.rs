@@ -3,6 +3,7 @@ pub mod accept;
 pub mod connection;
 pub mod door;
 pub mod h2;
+pub mod handshakes;
 pub mod http1;
 pub mod limits;
 pub mod proxy_header;
@@ -10,13 +11,11 @@ pub mod settings;
 
 use crate::base::address::Address;
 use crate::base::ids::ListenerName;
-use crate::net::certs::TlsError;
 use crate::net::socket;
 use crate::net::socket::Acceptor;
 use crate::net::socket::Bound;
 use crate::net::stream::Loose;
 use crate::net::stream::Socket;
-use crate::net::tls;
 use crate::proxy::Proxy;
 use crate::snapshot::stats;
 use crate::telemetry::cells::Gauge;
@@ -33,7 +32,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use thiserror::Error;
-use tokio_rustls::TlsAcceptor;
 
 /// Why a listener cannot be opened.
 #[derive(Debug, Error)]
@@ -45,14 +43,6 @@ pub enum OpenError {
         address: Address,
         /// Why not.
         source: io::Error,
-    },
-    /// TLS cannot be served.
-    #[error("serve TLS on {address}: {source}")]
-    Tls {
-        /// The listener's address.
-        address: Address,
-        /// Why not.
-        source: Box<TlsError>,
     },
 }
 
@@ -114,10 +104,9 @@ impl Front {
     }
 }
 
-/// A listener whose certificates were read, and whose address is ours if it is a new one. Nobody is served by it yet.
+/// A listener whose address is ours if it is a new one. Nobody is served by it yet.
 pub struct Prepared {
     settings: Arc<Settings>,
-    tls: Option<TlsAcceptor>,
     sockets: Vec<Bound>,
 }
 
@@ -133,7 +122,8 @@ impl Prepared {
     }
 
     fn plan(&self, stats: Arc<stats::Listener>) -> Plan {
-        Plan { settings: self.settings.clone(), tls: self.tls.clone(), stats, addresses: Arc::default() }
+        let tls = self.settings.tls.as_ref().map(|tls| tls.acceptor());
+        Plan { settings: self.settings.clone(), tls, stats, addresses: Arc::default() }
     }
 }
 
@@ -141,21 +131,12 @@ impl Prepared {
 /// already. Changes nothing for anybody yet.
 pub fn prepare(settings: &Settings, workers: Option<usize>) -> Result<Prepared, OpenError> {
     let address = || settings.address.clone();
-    let mut alpn: Vec<&[u8]> = Vec::new();
-    if settings.protocols.h2 {
-        alpn.push(b"h2");
-    }
-    if settings.protocols.http1 {
-        alpn.push(b"http/1.1");
-    }
-    let tls = settings.tls.as_ref().map(|tls| tls::acceptor(tls, &alpn)).transpose();
-    let tls = tls.map_err(|source| OpenError::Tls { address: address(), source: Box::new(source) })?;
     let sockets = match workers {
         None => Vec::new(),
         Some(workers) => socket::listen(&settings.address, settings.mode, workers)
             .map_err(|source| OpenError::Bind { address: address(), source })?,
     };
-    Ok(Prepared { settings: Arc::new(settings.clone()), tls, sockets })
+    Ok(Prepared { settings: Arc::new(settings.clone()), sockets })
 }
 
 /// Starts accepting on all workers.

@@ -2,8 +2,9 @@
 use crate::base::address::Address;
 use crate::base::ids::ListenerName;
 use crate::http1::limits::Limits;
-use crate::net::settings::ServerTls;
+use crate::net::tls_server::TlsServer;
 use ipnet::IpNet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A front door, as written.
@@ -18,7 +19,7 @@ pub struct Settings {
     /// Which protocols it speaks; at least one is true.
     pub protocols: Protocols,
     /// TLS, if it is spoken here.
-    pub tls: Option<ServerTls>,
+    pub tls: Option<Arc<TlsServer>>,
     /// Connections at one time, over all workers (default 20,000).
     pub max_connections: usize,
     /// Connections of one client address at one time, over all workers; `None` is no limit of its own.
@@ -48,6 +49,14 @@ pub struct Protocols {
     pub http1: bool,
     /// HTTP/2: by ALPN on TLS, by prior knowledge in clear.
     pub h2: bool,
+}
+
+impl Protocols {
+    /// What is offered by ALPN, most wanted first.
+    pub fn alpn(self) -> Vec<&'static [u8]> {
+        let offers: [(bool, &[u8]); 2] = [(self.h2, b"h2"), (self.http1, b"http/1.1")];
+        offers.into_iter().filter(|(is_spoken, _)| *is_spoken).map(|(_, name)| name).collect()
+    }
 }
 
 impl Settings {

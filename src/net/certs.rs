@@ -13,6 +13,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+use x509_parser::prelude::X509Certificate;
 
 /// Why TLS cannot be set up. Each names the file that is to blame, if it is one file.
 #[derive(Debug, Error)]
@@ -69,6 +72,48 @@ impl TlsError {
             Self::NoSystemRoots | Self::Setup(_) => None,
         }
     }
+}
+
+/// What a certificate says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// What people call it: its first name, or its file.
+    pub name: String,
+    /// The DNS names it is for, in lower case, wildcards included.
+    pub dns_names: Vec<String>,
+    /// When it ends, in seconds since the epoch.
+    pub not_after: i64,
+}
+
+impl Certificate {
+    /// Reads the first certificate of the file `path`. One that cannot be read in full still serves as a fallback.
+    pub fn read(certificate: &CertificateDer<'_>, path: &Path) -> Self {
+        let file = || path.display().to_string();
+        let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+            return Self { name: file(), dns_names: Vec::new(), not_after: 0 };
+        };
+        let alternatives = parsed.subject_alternative_name().ok().flatten();
+        let alternatives = alternatives.map_or(&[][..], |extension| &extension.value.general_names);
+        let dns_name = |name: &GeneralName<'_>| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        };
+        let dns_names: Vec<String> = alternatives.iter().filter_map(dns_name).collect();
+        let name = dns_names.first().cloned().unwrap_or_else(file);
+        Self { name, dns_names, not_after: parsed.validity().not_after.timestamp() }
+    }
+}
+
+/// Whether a connection failed because of TLS itself: an alert of the peer, or what is no TLS.
+pub fn is_tls_failure(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
+}
+
+/// Whether a handshake failed because of what the client showed of itself, or because it showed nothing.
+pub fn is_client_refused(error: &io::Error) -> bool {
+    use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(NoCertificatesPresented | InvalidCertificate(_)))
 }
 
 /// Reads files and remembers what was in them, so that it can be told whether anything has changed.

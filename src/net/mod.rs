@@ -4,6 +4,7 @@ pub mod proxy_protocol;
 pub mod settings;
 pub mod socket;
 pub mod stream;
-pub mod tls;
+pub mod subject;
 pub mod tls_client;
+pub mod tls_server;
 pub mod unix;

@@ -7,6 +7,28 @@ use std::path::PathBuf;
 pub struct ServerTls {
     /// At least one pair; the client's server name picks, the first is the fallback.
     pub certificates: Vec<CertificateFiles>,
+    /// Who may connect, if clients are asked who they are.
+    pub clients: Option<ClientAuth>,
+    /// The oldest version spoken (default 1.2).
+    pub min_version: TlsVersion,
+}
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// Certificates of the authorities whose clients are trusted, PEM.
+    pub ca: PathBuf,
+    /// Whether a client without a certificate is refused. One with a bad certificate always is.
+    pub is_required: bool,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2
+    V12,
+    /// 1.3
+    V13,
 }
 
 /// A certificate chain and its private key, both PEM.
@@ -29,4 +51,25 @@ pub struct ClientTls {
     pub certificate: Option<CertificateFiles>,
     /// Whether the endpoint must prove who it is (default true).
     pub verify: bool,
+}
+
+impl ServerTls {
+    /// All files that are named.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let pairs = self.certificates.iter().flat_map(CertificateFiles::files);
+        pairs.chain(self.clients.iter().map(|clients| &clients.ca))
+    }
+}
+
+impl ClientTls {
+    /// All files that are named.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.ca.iter().chain(self.certificate.iter().flat_map(CertificateFiles::files))
+    }
+}
+
+impl CertificateFiles {
+    fn files(&self) -> [&PathBuf; 2] {
+        [&self.cert, &self.key]
+    }
 }

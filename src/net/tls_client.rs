@@ -65,6 +65,15 @@ impl TlsClient {
         })
     }
 
+    /// Reads all files again: what is to take this one's place, if anything has changed.
+    ///
+    /// # Errors
+    /// When a file cannot be read or used, or a key does not fit its certificate.
+    pub fn renewed(&self) -> Result<Option<Arc<Self>>, TlsError> {
+        let new = Self::load(&self.settings)?;
+        Ok((new != *self).then(|| Arc::new(new)))
+    }
+
     /// Never 0 and never used twice in a process: a connection made by another one is not to be used again.
     pub fn id(&self) -> u64 {
         self.id

@@ -1,7 +1,7 @@
 //! Which candidate next, under the retry policy, the budget and one overall deadline. Bytes are `forward`'s.
 use crate::base::clock;
 use crate::key::HashKey;
-use crate::net::tls;
+use crate::net::certs;
 use crate::pool::connect::ConnectError;
 use crate::proxy::Proxy;
 use crate::proxy::admission;
@@ -271,7 +271,7 @@ fn classify<D>(
             (Failure::StaleConnection, Kind::UpstreamReset, None)
         }
         // In TLS 1.3 an endpoint that does not take our certificate says so only now.
-        ExchangeError::Reset { source, .. } if tls::is_tls_failure(source) => {
+        ExchangeError::Reset { source, .. } if certs::is_tls_failure(source) => {
             report_tls(upstream, endpoint, source);
             (Failure::Reset, Kind::UpstreamTls, Some(ErrorReason::Tls))
         }

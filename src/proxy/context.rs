@@ -3,6 +3,7 @@ use crate::base::ids::ListenerName;
 use crate::head::Client;
 use crate::head::Head;
 use crate::key::Extracted;
+use crate::net::subject;
 use crate::proxy::admission;
 use crate::ring::Slot;
 use crate::route::RouteIndex;
@@ -14,7 +15,10 @@ use crate::snapshot::stats;
 use crate::snapshot::upstream::Upstream;
 use crate::telemetry::labels::Position;
 use crate::worker::buffers::Draft;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -33,8 +37,26 @@ pub struct ConnInfo {
     pub peer: SocketAddr,
     /// Whether it is encrypted.
     pub secure: bool,
+    /// The certificate it showed, which was verified.
+    pub client_certificate: Option<Box<ClientCertificate>>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Arc<[IpNet]>,
+}
+
+/// A client's certificate as endpoints are told of it: written down once for all requests of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// `Client-Cert`: all of it (RFC 9440).
+    pub whole: String,
+    /// `Client-Cert-Subject`: whom it is about (RFC 4514); may be empty.
+    pub subject: String,
+}
+
+impl ClientCertificate {
+    /// What is told of this one.
+    pub fn new(certificate: &CertificateDer<'_>) -> Self {
+        Self { whole: format!(":{}:", STANDARD.encode(certificate)), subject: subject::of(certificate) }
+    }
 }
 
 /// One request and what was found out about it.

@@ -73,6 +73,12 @@ pub fn to_endpoint(head: &Head, edits: &mut Edits, conn: &ConnInfo, client: &Cli
         };
         edits.add(b"Via", version);
     }
+    if let Some(certificate) = &conn.client_certificate {
+        edits.add(b"Client-Cert", certificate.whole.as_bytes());
+        if !certificate.subject.is_empty() {
+            edits.add(b"Client-Cert-Subject", certificate.subject.as_bytes());
+        }
+    }
     asks_for_upgrade
 }
 
@@ -169,6 +175,7 @@ mod tests {
     use super::*;
     use crate::base::ids::ListenerName;
     use crate::head::Method;
+    use crate::proxy::context::ClientCertificate;
     use crate::telemetry::cells::PerWorker;
     use std::sync::Arc;
 
@@ -178,6 +185,7 @@ mod tests {
             stats: Arc::new(PerWorker::new(1)),
             peer: "10.0.0.9:1".parse().unwrap(),
             secure: false,
+            client_certificate: None,
             trusted_proxies: trusted.iter().map(|net| net.parse().unwrap()).collect(),
         }
     }
@@ -234,6 +242,27 @@ mod tests {
                 "Via: 1.1 ringway",
             ]
         );
+    }
+
+    #[test]
+    fn a_clients_certificate_is_told_by_us_alone() {
+        let fields = [
+            ("Client-Cert", ":AAAA:"),
+            ("client-cert-subject", "CN=root"),
+            ("Client-Cert-Chain", ":AAAA:"),
+            ("Connection", "client-cert"),
+        ];
+        let told = |conn: &ConnInfo| -> Vec<String> {
+            let all = sent(&head(&fields), conn);
+            all.into_iter().filter(|field| field.to_ascii_lowercase().starts_with("client-cert")).collect()
+        };
+        let mut conn = conn(&["10.0.0.0/8"]);
+        assert!(told(&conn).is_empty());
+        conn.client_certificate =
+            Some(Box::new(ClientCertificate { whole: ":AQID:".into(), subject: "CN=alice".into() }));
+        assert_eq!(told(&conn), ["Client-Cert: :AQID:", "Client-Cert-Subject: CN=alice"]);
+        conn.client_certificate = Some(Box::new(ClientCertificate::new(&vec![1, 2, 3].into())));
+        assert_eq!(told(&conn), ["Client-Cert: :AQID:"]);
     }
 
     #[test]

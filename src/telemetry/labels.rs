@@ -90,6 +90,12 @@ labels! {
         BadRequest = "bad_request",
         /// The TLS handshake failed.
         Tls = "tls",
+        /// The TLS handshake took too long.
+        TlsTimeout = "tls_timeout",
+        /// The TLS handshake was the oldest of too many.
+        TlsLimit = "tls_handshakes",
+        /// The client showed no certificate although it must, or one that is not good.
+        TlsClientCertificate = "tls_client_certificate",
         /// HTTP/2: streams are opened and reset, again and again.
         H2Resets = "h2_resets",
         /// HTTP/2: frames that ask for nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA), again and again.

@@ -75,6 +75,8 @@ families! {
     CONNECTIONS = Gauge "ringway_connections" ["listener"] "Connections of clients open now.";
     TUNNELS = Gauge "ringway_tunnels" ["listener"] "Upgraded connections (WebSocket) open now; each is a request that ends with it.";
     REFUSED = Counter "ringway_connections_refused_total" ["listener", "reason"] "Connections and requests turned away before a route was sought.";
+    CERTIFICATE_NOT_AFTER = Gauge "ringway_tls_certificate_not_after_seconds" ["listener", "name"] "When a certificate that clients are shown ends, in seconds since the epoch; its name is the first it is for.";
+    CERTIFICATE_RELOADS = Counter "ringway_tls_certificate_reloads_total" ["result"] "Changes of the files that TLS is made of, by whether they were taken up; after a failure the old ones stay.";
     LOG_DROPPED = Counter "ringway_access_log_dropped_total" [] "Lines of the access log that could not be written.";
     PANICS = Counter "ringway_panics_total" [] "Panics; each ended one connection.";
     BUILD_INFO = Gauge "ringway_build_info" ["version"] "Always 1; the label is this program's version.";

@@ -32,6 +32,7 @@ mod retry;
 mod shutdown;
 mod spikes;
 mod streaming;
+mod tls;
 mod tunnels;
 mod tunnels_over_h2;
 mod upstream_tls;

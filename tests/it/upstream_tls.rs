@@ -191,6 +191,23 @@ fn a_name_of_a_host_is_what_its_certificate_has_to_say() {
 }
 
 #[test]
+fn files_that_change_are_taken_up_and_bad_ones_are_not() {
+    let secure = Secure::start(&["127.0.0.1"]);
+    let ringway = Ringway::start(&secure.config("tls = { CA }", "max_idle = 0"));
+    let status = || ringway.client().get("/").unwrap().status;
+    let renewals = |result| ringway.metrics().sum_of("ringway_tls_certificate_reloads_total", &[("result", result)]);
+    assert_eq!(status(), 200);
+    write(secure.folder.path(), "ca.pem", "nothing");
+    wait_for("the refusal", || (renewals("failure") == 1.0).then_some(()));
+    assert_eq!(status(), 200);
+    write(secure.folder.path(), "ca.pem", &Authority::new("others").pem());
+    wait_for("the change", || (renewals("success") == 1.0).then_some(()));
+    assert_eq!(status(), 502);
+    write(secure.folder.path(), "ca.pem", &secure.authority.pem());
+    wait_for("the change back", || (status() == 200).then_some(()));
+}
+
+#[test]
 fn a_bad_file_is_told_with_its_place() {
     let secure = Secure::start(&["127.0.0.1"]);
     let one = secure.authority.issue(&["one"]);

@@ -91,8 +91,8 @@ fn wait_ends_when_nothing_is_on_its_way() {
             .spawn()
             .unwrap();
         assert!(waiting.try_wait().unwrap().is_none(), "it waits");
-        // The request ends: its endpoint is gone.
-        origins.into_iter().for_each(|mut origin| origin.stop());
+        // The request ends: its endpoint is gone, and before it the one that would have been asked next.
+        origins.into_iter().rev().for_each(|mut origin| origin.stop());
         assert_eq!(hanging.join().unwrap().unwrap().status, 502);
         let output = waiting.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0));

@@ -23,7 +23,7 @@ FILES
   Every key with its default is in config/full.toml, explained in config/REFERENCE.md; `ringway schema` is for editors.";
 
 pub(super) const RUN: &str = "\
-The file is watched: save it, and the change is taken up whole or not at all. What the program says of itself goes to standard
+The file is watched: save it, and the change is taken up whole or not at all. What the program says of itself goes to standard \
 error, the access log to standard output, unless [log] says otherwise.
 
 EXAMPLES
@@ -45,7 +45,7 @@ EXAMPLES
   ringway demo --port 0 --admin-port 0             on any free ports";
 
 pub(super) const EXPLAIN: &str = "\
-Names the route, the key and which alternative gave it, its hash, the owner, and all candidates in order with what each would be
+Names the route, the key and which alternative gave it, its hash, the owner, and all candidates in order with what each would be \
 skipped for. With -c it is what the file says; with --admin it is what the running proxy would do now, health included.
 
 EXAMPLES

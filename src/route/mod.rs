@@ -139,8 +139,11 @@ impl RouteTable {
         if !path.starts_with(b"/") {
             return found;
         }
-        // Whoever reads the path after us may read it otherwise: it has to lead to the same route then.
-        let mut readings = [path::normalise(path), path::lenient(path)].into_iter().flatten();
+        // Whoever reads the path after us may read it otherwise, two of them one after the other as well: it has to lead to the
+        // same route then.
+        let normal = path::normalise(path);
+        let lenient_of_normal = normal.as_deref().and_then(path::lenient);
+        let mut readings = [normal, path::lenient(path), lenient_of_normal].into_iter().flatten();
         if readings.any(|reading| self.best(listener, &host, head, &reading) != found) {
             return Err(Miss::AmbiguousPath);
         }

@@ -102,6 +102,8 @@ fn a_path_that_means_another_route_is_refused() {
         "/a/%252e%252e/admin",
         "/a\\..\\admin",
         "/a/..;/admin",
+        // Dots first, then slashes; both at once would be `/`.
+        "//admin//..",
     ] {
         assert_eq!(find(&table, "x", path), Err(Miss::AmbiguousPath), "{path}");
     }

@@ -156,6 +156,7 @@ pub const KEYS: &[Key] = &[
     key("route.retry", "backoff", Duration(0), "\"0s\"", "Pause before the first retry; it doubles with each further one, varies between half of it and all of it, and is ten seconds at most. After a failed connect there is none."),
     key("upstream.*", "endpoints", Tables, "", "Its servers.").required().example("[{ id = \"c1\", address = \"10.0.0.1:8080\" }, { id = \"c2\", address = \"10.0.0.2:8080\", weight = 2 }]"),
     key("upstream.*", "tls", Table, "", "TLS to the endpoints; `{}` trusts the system's authorities. Absent: in clear.").example("{ ca = \"/etc/ringway/ca.pem\" }"),
+    key("upstream.*", "protocol", Choice(&["auto", "http1", "h2"]), "\"auto\"", "What is spoken with its endpoints: `auto` is what is agreed on by ALPN on TLS, and HTTP/1.1 in clear; `h2` is HTTP/2, in clear by prior knowledge (gRPC needs it there)."),
     key("upstream.*", "connect_timeout", Duration(1), "\"1s\"", "Longest time to connect, a TLS handshake included."),
     key("upstream.*", "response_timeout", Duration(1), "", "Longest time from a request sent to its response head, for each attempt. Absent: the route's timeout.").example("\"10s\""),
     key("upstream.*", "body_timeout", Duration(1), "\"5m\"", "Longest silence within a response."),

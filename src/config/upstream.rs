@@ -14,6 +14,7 @@ use crate::health::outlier;
 use crate::ring;
 use crate::ring::build::MAX_POINTS;
 use crate::snapshot::settings::Endpoint;
+use crate::snapshot::settings::Protocol;
 use crate::snapshot::settings::Upstream;
 use std::collections::HashMap;
 
@@ -23,6 +24,11 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstr
     let mut upstream = Upstream::new(UpstreamName::new(name), endpoints(reader, section));
     let defaults = upstream.clone();
     upstream.tls = tls::client(reader, section);
+    upstream.protocol = match section.choice(reader, "protocol") {
+        "http1" => Protocol::Http1,
+        "h2" => Protocol::H2,
+        _ => Protocol::Auto,
+    };
     upstream.connect_timeout = section.duration(reader, "connect_timeout").unwrap_or(defaults.connect_timeout);
     upstream.response_timeout = section.duration(reader, "response_timeout");
     upstream.body_timeout = section.duration(reader, "body_timeout").unwrap_or(defaults.body_timeout);

@@ -64,6 +64,9 @@ pub enum Refusal {
     /// A chunk's data is not followed by CRLF.
     #[error("a chunk's end is malformed")]
     ChunkEnd,
+    /// A stream or connection that breaks the rules of HTTP/2.
+    #[error("the rules of HTTP/2 are broken")]
+    Http2,
     /// An interim response nobody asked for, or too many.
     #[error("an interim response came that nobody asked for")]
     UnexpectedInterim,

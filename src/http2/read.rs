@@ -75,7 +75,7 @@ pub fn response(
     fields(&parts.headers, 0, limits, head)?;
     let length = framing::of_response(head, method)?;
     Ok(match length {
-        _ if is_whole => BodyLength::Empty,
+        BodyLength::Length(_) | BodyLength::UntilClose if is_whole => BodyLength::Length(0),
         // What ends with its stream is known to be whole: it may be passed on in chunks.
         BodyLength::UntilClose => BodyLength::Chunked,
         length => length,

@@ -63,18 +63,26 @@ fn fields(head: &Head, edits: &Edits, skips: impl Fn(Name) -> bool) -> Option<He
     // One copy that all values are slices of.
     let kept = Bytes::copy_from_slice(head.bytes());
     for (index, field) in head.fields().iter().enumerate() {
-        let is_hop_by_hop = matches!(field.known, Name::Connection | Name::TransferEncoding);
-        if !is_hop_by_hop && !skips(field.known) && !edits.is_dropped(index) {
+        if !is_hop_by_hop(field.known) && !skips(field.known) && !edits.is_dropped(index) {
             append(&mut map, &kept, field.name, field.value, field.known)?;
         }
     }
     if !edits.added_spans().is_empty() {
         let lines = Bytes::copy_from_slice(edits.lines());
         for (name, value) in edits.added_spans() {
-            append(&mut map, &lines, *name, *value, Name::of(name.of(&lines)))?;
+            let known = Name::of(name.of(&lines));
+            // An upgrade that was asked for over HTTP/1.1 ends here.
+            if !is_hop_by_hop(known) {
+                append(&mut map, &lines, *name, *value, known)?;
+            }
         }
     }
     Some(map)
+}
+
+/// What belongs to one connection (RFC 9113 section 8.2.2).
+fn is_hop_by_hop(known: Name) -> bool {
+    matches!(known, Name::Connection | Name::KeepAlive | Name::ProxyConnection | Name::TransferEncoding | Name::Upgrade)
 }
 
 fn append(map: &mut HeaderMap, bytes: &Bytes, name: Span, value: Span, known: Name) -> Option<()> {

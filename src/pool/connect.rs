@@ -38,6 +38,9 @@ pub enum ConnectError {
         /// Why not; timed out when the time for connecting was over.
         source: io::Error,
     },
+    /// It does not speak HTTP/2, or has no room on its connections in time.
+    #[error("speak HTTP/2 with {0} in time")]
+    Protocol(Location),
     /// Nobody answered in time.
     #[error("connect to {address} in time")]
     Timeout {

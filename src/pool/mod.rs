@@ -1,15 +1,17 @@
 //! Connections to endpoints, one worker's own: newest first, no lock. Routes, ring, retries and health are not known here.
 pub mod connect;
 pub mod http1;
+pub mod http2;
 
 use crate::health::Availability;
+use crate::net::stream::Stream;
 use crate::ring::Slot;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::settings;
+use crate::snapshot::settings::Protocol;
 use crate::worker::Worker;
 use crate::worker::wheel::Deadline;
 use connect::ConnectError;
-use http1::Connection;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,18 +21,26 @@ use std::rc::Rc;
 use std::task::Context;
 use std::task::Waker;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// How often idle connections are looked through.
 pub const SWEEP: Duration = Duration::from_secs(1);
 
-/// What is offered to endpoints by ALPN.
-const ALPN: &[&[u8]] = &[b"http/1.1"];
+/// A way to an endpoint, for one request.
+#[derive(Debug)]
+pub enum Connection {
+    /// A connection of its own.
+    Http1(http1::Connection),
+    /// A share of one.
+    Http2(http2::Lease),
+}
 
-/// One worker's idle connections.
+/// One worker's connections that may serve another request.
 #[derive(Debug)]
 pub struct Pool {
     worker: Rc<Worker>,
     idle: RefCell<HashMap<u64, Idle, ByUid>>,
+    shared: RefCell<HashMap<u64, Hub, ByUid>>,
     sweeps: Cell<u64>,
     known_at: Cell<u64>,
     /// Endpoints that are draining: what comes back from them is not kept.
@@ -40,8 +50,20 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct Idle {
     /// Oldest first, each with the sweep it came back before.
-    connections: VecDeque<(u64, Connection)>,
+    connections: VecDeque<(u64, http1::Connection)>,
     max_sweeps: u64,
+}
+
+/// Shared connections to one endpoint.
+#[derive(Debug, Default)]
+struct Hub {
+    connections: Vec<http2::Shared>,
+    max_sweeps: u64,
+    /// Somebody is connecting: others wait for what they get, unless the endpoint speaks HTTP/1.1, as far as is known.
+    is_dialing: bool,
+    is_http1: bool,
+    /// Told when there may be room: a stream ended, or a connection was made or failed.
+    freed: Rc<Notify>,
 }
 
 impl Pool {
@@ -50,14 +72,15 @@ impl Pool {
         Self {
             worker,
             idle: RefCell::default(),
+            shared: RefCell::default(),
             sweeps: Cell::new(0),
             known_at: Cell::new(0),
             draining: RefCell::default(),
         }
     }
 
-    /// A connection to `endpoint`: the one that came back last and is undisturbed, else a new one. `deadline` is set to the
-    /// time allowed for connecting; the caller sets it anew for what follows.
+    /// A connection to `endpoint`: a share of one, or the one that came back last and is undisturbed, else a new one. `deadline`
+    /// is set to the time allowed for connecting; the caller sets it anew for what follows.
     pub async fn checkout(
         &self,
         endpoint: &Endpoint,
@@ -65,34 +88,103 @@ impl Pool {
         deadline: &Deadline,
         allowed: Duration,
     ) -> Result<Connection, ConnectError> {
-        if let Some(connection) = self.take_idle(endpoint.uid, security(settings)) {
-            return Ok(connection);
+        if settings.protocol != Protocol::H2
+            && let Some(connection) = self.take_idle(endpoint.uid, security(settings))
+        {
+            return Ok(Connection::Http1(connection));
         }
-        self.connect(endpoint, settings, deadline, allowed).await
+        self.connect(endpoint, settings, deadline, allowed, false).await
     }
 
-    /// A new connection to `endpoint`, whatever is idle.
+    /// A connection to `endpoint`, whatever is idle; with `is_fresh` one that never served a request.
     pub async fn connect(
         &self,
         endpoint: &Endpoint,
         settings: &settings::Upstream,
         deadline: &Deadline,
         allowed: Duration,
+        is_fresh: bool,
     ) -> Result<Connection, ConnectError> {
         let allowed = settings.connect_timeout.min(allowed);
-        let tls = settings.tls.as_deref().map(|tls| (tls, ALPN));
-        let stream = connect::connect(endpoint, tls, self.worker.index, deadline, allowed).await?;
-        Ok(Connection::new(stream, security(settings)))
+        if settings.protocol == Protocol::H2 || (settings.protocol == Protocol::Auto && settings.tls.is_some()) {
+            // In a box: requests over HTTP/1.1 should not carry its room.
+            return Box::pin(self.share(endpoint, settings, deadline, allowed, is_fresh)).await;
+        }
+        let stream = self.dial(endpoint, settings, deadline, allowed).await?;
+        Ok(Connection::Http1(http1::Connection::new(stream, security(settings))))
+    }
+
+    async fn dial(
+        &self,
+        endpoint: &Endpoint,
+        settings: &settings::Upstream,
+        deadline: &Deadline,
+        allowed: Duration,
+    ) -> Result<Stream, ConnectError> {
+        let alpn: &[&[u8]] = match settings.protocol {
+            Protocol::Auto => &[b"h2", b"http/1.1"],
+            Protocol::Http1 => &[b"http/1.1"],
+            Protocol::H2 => &[b"h2"],
+        };
+        let tls = settings.tls.as_deref().map(|tls| (tls, alpn));
+        connect::connect(endpoint, tls, self.worker.index, deadline, allowed).await
+    }
+
+    /// A share of a connection to `endpoint`, or one of its own if they agree on HTTP/1.1. One request makes a connection at a
+    /// time; the others wait for what it gets.
+    async fn share(
+        &self,
+        endpoint: &Endpoint,
+        settings: &settings::Upstream,
+        deadline: &Deadline,
+        allowed: Duration,
+        is_fresh: bool,
+    ) -> Result<Connection, ConnectError> {
+        deadline.set(allowed);
+        let security = security(settings);
+        let dialing = loop {
+            let waits_for = {
+                let mut shared = self.shared.borrow_mut();
+                let hub = shared.entry(endpoint.uid).or_default();
+                if let Some(lease) = hub.lease(security, is_fresh, self.sweeps.get()) {
+                    return Ok(Connection::Http2(lease));
+                }
+                if !hub.is_dialing || hub.is_http1 {
+                    hub.is_dialing = true;
+                    hub.max_sweeps = max_sweeps(settings);
+                    break Dialing { pool: self, uid: endpoint.uid, freed: hub.freed.clone() };
+                }
+                hub.freed.clone()
+            };
+            if !http2::told(&waits_for, deadline).await {
+                return Err(ConnectError::Protocol(endpoint.address.clone()));
+            }
+        };
+        let stream = self.dial(endpoint, settings, deadline, allowed).await?;
+        // In clear it is known before; on TLS both sides have to say so.
+        let is_h2 = settings.tls.is_none() || stream.alpn() == Some(b"h2");
+        self.shared.borrow_mut().entry(endpoint.uid).or_default().is_http1 = !is_h2;
+        match (is_h2, settings.protocol) {
+            (true, _) => {}
+            (false, Protocol::H2) => return Err(ConnectError::Protocol(endpoint.address.clone())),
+            (false, _) => return Ok(Connection::Http1(http1::Connection::new(stream, security))),
+        }
+        deadline.set(allowed);
+        let started = http2::Shared::start(&self.worker, stream, security, &dialing.freed, deadline).await;
+        let leased = started.and_then(|made| made.lease(self.sweeps.get(), false).map(|lease| (made, lease)));
+        let (made, lease) = leased.ok_or_else(|| ConnectError::Protocol(endpoint.address.clone()))?;
+        self.shared.borrow_mut().entry(endpoint.uid).or_default().connections.push(made);
+        Ok(Connection::Http2(lease))
     }
 
     /// Keeps a connection on which nothing is under way for the next request to `endpoint`.
-    pub fn put_back(&self, endpoint: &Endpoint, settings: &settings::Upstream, mut connection: Connection) {
+    pub fn put_back(&self, endpoint: &Endpoint, settings: &settings::Upstream, mut connection: http1::Connection) {
         if settings.max_idle == 0 || self.draining.borrow().contains(&endpoint.uid) {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         let list = idle.entry(endpoint.uid).or_default();
-        list.max_sweeps = (settings.idle_timeout.as_secs_f64() / SWEEP.as_secs_f64()).ceil() as u64;
+        list.max_sweeps = max_sweeps(settings);
         if list.connections.len() >= settings.max_idle {
             list.connections.pop_front();
         }
@@ -112,9 +204,14 @@ impl Pool {
                 .retain_mut(|(since, connection)| now - *since <= max_sweeps && !connection.is_disturbed(&mut cx));
             !gone.contains(uid) && !list.connections.is_empty()
         });
+        self.shared.borrow_mut().retain(|uid, hub| {
+            let max_sweeps = hub.max_sweeps;
+            hub.connections.retain(|connection| connection.is_open() && !connection.is_idle(now, max_sweeps));
+            hub.is_dialing || !gone.contains(uid)
+        });
     }
 
-    /// Endpoints that have idle connections but are draining or not in the newest snapshot; sought only after a change.
+    /// Endpoints that have connections but are draining or not in the newest snapshot; sought only after a change.
     fn gone(&self) -> HashSet<u64> {
         let view = self.worker.view();
         if self.known_at.replace(view.serial) == view.serial {
@@ -129,11 +226,12 @@ impl Pool {
                 if is_draining { &mut *draining } else { &mut known }.insert(endpoint.uid);
             }
         }
-        self.idle.borrow().keys().filter(|uid| !known.contains(uid)).copied().collect()
+        let (idle, shared) = (self.idle.borrow(), self.shared.borrow());
+        idle.keys().chain(shared.keys()).filter(|uid| !known.contains(uid)).copied().collect()
     }
 
     /// Connections made under other TLS settings are closed on the way.
-    fn take_idle(&self, uid: u64, security: u64) -> Option<Connection> {
+    fn take_idle(&self, uid: u64, security: u64) -> Option<http1::Connection> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&uid)?;
@@ -144,6 +242,34 @@ impl Pool {
         }
         None
     }
+}
+
+impl Hub {
+    /// A share of the first connection that has room and is secured as it should be.
+    fn lease(&self, security: u64, is_fresh: bool, sweep: u64) -> Option<http2::Lease> {
+        let mut fit = self.connections.iter().filter(|made| made.security == security);
+        fit.find_map(|made| made.lease(sweep, is_fresh))
+    }
+}
+
+/// Somebody connects to an endpoint; however that ends, those who wait are told.
+struct Dialing<'a> {
+    pool: &'a Pool,
+    uid: u64,
+    freed: Rc<Notify>,
+}
+
+impl Drop for Dialing<'_> {
+    fn drop(&mut self) {
+        if let Some(hub) = self.pool.shared.borrow_mut().get_mut(&self.uid) {
+            hub.is_dialing = false;
+        }
+        self.freed.notify_waiters();
+    }
+}
+
+fn max_sweeps(settings: &settings::Upstream) -> u64 {
+    (settings.idle_timeout.as_secs_f64() / SWEEP.as_secs_f64()).ceil() as u64
 }
 
 /// What secures new connections of an upstream: 0 is in clear.

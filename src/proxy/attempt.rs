@@ -1,5 +1,6 @@
 //! Which candidate next, under the retry policy, the budget and one overall deadline. Bytes are `forward`'s.
 use crate::base::clock;
+use crate::http1::refusal::RefusalKind;
 use crate::key::HashKey;
 use crate::net::certs;
 use crate::pool::connect::ConnectError;
@@ -10,9 +11,9 @@ use crate::proxy::body::RequestBody;
 use crate::proxy::context::RequestContext;
 use crate::proxy::error::Kind;
 use crate::proxy::error::ProxyError;
-use crate::proxy::forward;
+use crate::proxy::exchange;
+use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Allowed;
-use crate::proxy::forward::Exchange;
 use crate::proxy::forward::ExchangeError;
 use crate::retry::Failure;
 use crate::retry::Verdict;
@@ -217,7 +218,7 @@ async fn once<D: Downstream>(
     deadline.tag(endpoint.uid);
     let pool = &proxy.pool;
     let connected = if is_fresh {
-        pool.connect(endpoint, &upstream.settings, &deadline, remaining).await
+        pool.connect(endpoint, &upstream.settings, &deadline, remaining, true).await
     } else {
         pool.checkout(endpoint, &upstream.settings, &deadline, remaining).await
     };
@@ -226,6 +227,7 @@ async fn once<D: Downstream>(
         Err(error) => {
             let (reason, kind) = match &error {
                 ConnectError::Io { .. } | ConnectError::Unresolved(_) => (ErrorReason::Connect, Kind::UpstreamConnect),
+                ConnectError::Protocol(_) => (ErrorReason::Protocol, Kind::UpstreamConnect),
                 ConnectError::Timeout { .. } => (ErrorReason::ConnectTimeout, Kind::UpstreamConnect),
                 ConnectError::Tls { source, .. } => {
                     report_tls(upstream, endpoint, source);
@@ -242,7 +244,8 @@ async fn once<D: Downstream>(
     };
     let asked = clock::now();
     let received = &mut ctx.bytes_in;
-    let exchanged = forward::exchange(&proxy.worker, connection, deadline, allowed, &ctx.request, body, received).await;
+    let exchanged =
+        exchange::exchange(&proxy.worker, connection, deadline, allowed, &ctx.request, body, received).await;
     let took = asked.elapsed();
     ctx.upstream_time = Some(took);
     match exchanged {
@@ -266,6 +269,7 @@ fn classify<D>(
 ) -> Failed<D> {
     let (failure, kind, reason) = match &error {
         ExchangeError::Client(cause) => (Failure::Client, Kind::of_client(cause), None),
+        ExchangeError::Unsendable => (Failure::Client, Kind::Request(RefusalKind::BadRequest), None),
         // A connection that idled too long says nothing about its endpoint.
         ExchangeError::Reset { was_reused: true, had_response: false, .. } => {
             (Failure::StaleConnection, Kind::UpstreamReset, None)

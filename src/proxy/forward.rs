@@ -53,6 +53,9 @@ pub enum ExchangeError {
     /// The response may not be passed on.
     #[error("accept the response")]
     BadResponse(#[source] Refusal),
+    /// HTTP/2 cannot carry what HTTP/1.x may say: a request without a host, or with a path of bytes no URI has.
+    #[error("say the request in HTTP/2")]
+    Unsendable,
 }
 
 /// How long the phases of an exchange may take.
@@ -89,9 +92,9 @@ pub struct Exchange<D> {
 }
 
 /// Limits of what an endpoint may send as a head.
-const RESPONSE_LIMITS: Limits = Limits { max_head_bytes: 64 << 10, max_fields: 256 };
+pub(super) const RESPONSE_LIMITS: Limits = Limits { max_head_bytes: 64 << 10, max_fields: 256 };
 /// Interim responses before the final one; more is an endpoint gone wild.
-const MAX_INTERIM: u32 = 16;
+pub(super) const MAX_INTERIM: u32 = 16;
 
 /// Sends the request over `connection` and waits for the response's head. The body follows from the [`Exchange`]; when it
 /// fails, the request's body comes back for another attempt. `received` is kept equal to the body bytes taken from the client,

@@ -1,5 +1,6 @@
 //! The one table from what went wrong to what the client is told: status, stable word, sentence. No other file picks a status.
 use crate::head::Head;
+use crate::head::Version;
 use crate::head::names::Name;
 use crate::http1::refusal::RefusalKind;
 use crate::proxy::error::Kind;
@@ -51,8 +52,13 @@ pub fn of(kind: Kind) -> Reply {
     Reply { status, word, message, retry_after }
 }
 
-/// Fills `head` and returns the body: JSON when the request accepts it explicitly, text otherwise.
+/// Fills `head` and returns the body: JSON when the request accepts it explicitly, text otherwise; what a gRPC client
+/// understands when one asks.
 pub fn render(reply: Reply, request: &Head, request_id: &str, head: &mut Head) -> String {
+    if request.version() == Version::Http2 && is_grpc(request) {
+        render_grpc(reply, request_id, head);
+        return String::new();
+    }
     let wants_json = request.all(Name::Accept).any(|accept| contains(accept, b"json"));
     let (kind, body): (&[u8], _) = if wants_json {
         let (word, status, message) = (reply.word, reply.status, reply.message);
@@ -72,6 +78,29 @@ pub fn render(reply: Reply, request: &Head, request_id: &str, head: &mut Head) -
         head.push(b"Retry-After", itoa::Buffer::new().format(seconds).as_bytes());
     }
     body
+}
+
+fn is_grpc(request: &Head) -> bool {
+    request.get(Name::ContentType).is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
+/// A response of trailers alone, as gRPC has it: the status of HTTP says nothing, the call's status everything.
+fn render_grpc(reply: Reply, request_id: &str, head: &mut Head) {
+    // The codes that gRPC's own table gives to these statuses of HTTP, and where it has none the nearest.
+    let status: &[u8] = match reply.status {
+        400 => b"13",
+        403 => b"7",
+        404 | 405 => b"12",
+        413 | 414 | 431 => b"8",
+        408 | 499 => b"1",
+        429 | 502 | 503 | 504 => b"14",
+        _ => b"2",
+    };
+    head.set_response(200, Default::default());
+    head.push(b"Content-Type", b"application/grpc");
+    head.push(b"Grpc-Status", status);
+    head.push(b"Grpc-Message", format!("{}: {}", reply.word, reply.message).as_bytes());
+    head.push(b"X-Request-Id", request_id.as_bytes());
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
@@ -97,5 +126,10 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&value["error"], &value["request_id"]), (&"no_endpoint".into(), &"abc".into()));
         assert_eq!(head.get(Name::RetryAfter), Some(&b"1"[..]));
+        request.push(b"Content-Type", b"application/grpc+proto");
+        request.set_version(Version::Http2);
+        head.clear();
+        assert_eq!(render(of(Kind::NoEndpoint), &request, "abc", &mut head), "");
+        assert_eq!((head.status(), head.all_named(b"grpc-status").next()), (200, Some(&b"14"[..])));
     }
 }

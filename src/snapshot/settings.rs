@@ -22,6 +22,8 @@ pub struct Upstream {
     pub failover: Option<usize>,
     /// What secures connections to its endpoints; `None` is in clear.
     pub tls: Option<Arc<TlsClient>>,
+    /// What is spoken with its endpoints (default [`Protocol::Auto`]).
+    pub protocol: Protocol,
     /// Longest time to connect, a TLS handshake included (default 1 s).
     pub connect_timeout: Duration,
     /// Longest time from a request sent to its response head, for each attempt; `None`: the route's timeout alone.
@@ -46,6 +48,17 @@ pub struct Upstream {
     pub health_check: Option<HealthCheck>,
 }
 
+/// What is spoken with endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// What is agreed on by ALPN on TLS, HTTP/1.1 in clear.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: by ALPN on TLS, by prior knowledge in clear.
+    H2,
+}
+
 /// One server of an upstream, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -66,6 +79,7 @@ impl Upstream {
             ring: ring::settings::Settings::default(),
             failover: None,
             tls: None,
+            protocol: Protocol::Auto,
             connect_timeout: Duration::from_secs(1),
             response_timeout: None,
             body_timeout: Duration::from_secs(300),

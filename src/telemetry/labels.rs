@@ -44,6 +44,8 @@ labels! {
         ConnectTimeout = "connect_timeout",
         /// There was a connection, but no TLS on it: it did not prove who it is, refused us, or took too long.
         Tls = "tls",
+        /// It does not speak HTTP/2, or had no room on its connections in time.
+        Protocol = "protocol",
         /// The connection died before a response head.
         Reset = "reset",
         /// No response head in time.

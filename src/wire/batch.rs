@@ -33,13 +33,15 @@ struct Inner {
     /// Counts the frames of a client; an endpoint's are not counted.
     meter: Option<Meter>,
     has_sent: bool,
+    has_heard: bool,
     discarded: usize,
 }
 
 impl Batch {
     /// A stream on which nothing was written yet.
     pub fn new(worker: Rc<Worker>, stream: Stream, meter: Option<Meter>) -> Self {
-        let inner = Inner { worker, stream, out: BytesMut::new(), meter, has_sent: false, discarded: 0 };
+        let inner =
+            Inner { worker, stream, out: BytesMut::new(), meter, has_sent: false, has_heard: false, discarded: 0 };
         Self(Rc::new(RefCell::new(inner)))
     }
 
@@ -56,14 +58,14 @@ impl Batch {
         std::mem::take(&mut self.0.borrow_mut().has_sent)
     }
 
+    /// Whether something came since this was last asked.
+    pub fn take_heard(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().has_heard)
+    }
+
     /// Looks at the meter.
     pub fn with_meter<T>(&self, look: impl FnOnce(&mut Meter) -> T) -> Option<T> {
         self.0.borrow_mut().meter.as_mut().map(look)
-    }
-
-    /// Whether the peer closed, failed or sent something while nobody was reading.
-    pub fn is_disturbed(&self, cx: &mut Context<'_>) -> bool {
-        self.0.borrow_mut().stream.is_disturbed(cx)
     }
 
     /// Lets the system find out when the peer is gone without a word.
@@ -118,6 +120,7 @@ impl AsyncRead for Batch {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut inner.stream).poll_read(cx, buf))?;
+        inner.has_heard = true;
         if let Some(meter) = &mut inner.meter {
             meter.received(&buf.filled()[before..]);
         }

@@ -26,7 +26,10 @@ impl Secure {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), "ca.pem", &authority.pem());
         let origin = Origin::start("a");
-        let relay = Relay::server(origin.address, config(&authority));
+        let mut config = config(&authority);
+        // What the relay passes on is understood as HTTP/1.1.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let relay = Relay::server(origin.address, config);
         Self { origin, relay, folder, authority }
     }
 

@@ -4,6 +4,7 @@ use super::tunnel;
 use crate::base::clock;
 use crate::head::Head;
 use crate::head::edits::Edits;
+use crate::head::names::Name;
 use crate::http1::framing::BodyLength;
 use crate::http1::refusal::Refusal;
 use crate::http2::read;
@@ -92,8 +93,9 @@ async fn answer(side: &Rc<Side>, response: Response<H2Downstream>, respond: &Res
     let length = response.length();
     let has_no_body = response.is_for_head() || matches!(length, BodyLength::Empty | BodyLength::Length(0));
     let (head, edits) = response.head();
-    // A response to HEAD of our own tells the length of a body that does not follow.
-    let Some(built) = write::response(head, edits, length) else {
+    // That nothing follows is said by the stream's end: a length is told only if the endpoint told one.
+    let is_silent = length == BodyLength::Length(0) && head.get(Name::ContentLength).is_none();
+    let Some(built) = write::response(head, edits, if is_silent { BodyLength::Empty } else { length }) else {
         return respond.borrow_mut().send_reset(Reason::INTERNAL_ERROR);
     };
     let is_tunnel = response.is_tunnel();
@@ -105,9 +107,12 @@ async fn answer(side: &Rc<Side>, response: Response<H2Downstream>, respond: &Res
     let mut sending = Sending { side, response, send, has_no_body, has_sent: false, is_over: false, deadline: None };
     match poll_fn(|cx| sending.poll(cx)).await {
         Ended::Whole => {}
-        Ended::Gone => return,
+        Ended::Gone => return sending.response.give_up(Kind::ClientClosed, 0),
         Ended::Broken => return sending.send.send_reset(Reason::INTERNAL_ERROR),
-        Ended::Stalled => return sending.send.send_reset(Reason::CANCEL),
+        Ended::Stalled => {
+            sending.response.give_up(Kind::ClientTimeout, 0);
+            return sending.send.send_reset(Reason::CANCEL);
+        }
     }
     sending.linger().await;
     sending.response.finish();

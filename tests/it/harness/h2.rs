@@ -4,7 +4,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -183,4 +183,15 @@ pub async fn whole(mut body: h2::RecvStream) -> Result<(Vec<u8>, http::HeaderMap
         bytes.extend_from_slice(&data);
     }
     Ok((bytes, body.trailers().await?.unwrap_or_default()))
+}
+
+/// The server's end of a connection of frames, whose prefaces were exchanged.
+pub fn accept(listener: &TcpListener) -> Frames {
+    let (stream, _) = listener.accept().expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut frames = Frames { stream, ahead: Vec::new() };
+    assert_eq!(frames.take(24).as_deref(), Some(&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..]));
+    frames.send(SETTINGS, 0, 0, &[]);
+    frames.send(SETTINGS, 1, 0, &[]);
+    frames
 }

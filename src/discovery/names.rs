@@ -1,7 +1,7 @@
 //! Looks names of hosts up with the system's resolver, again and again.
 //!
-//! The system answers when it likes, so each look-up has a thread of its own, at most [`MAX_AT_ONCE`] of them and one for each
-//! name; whoever waits stops waiting after [`PATIENCE`].
+//! The system answers when it likes, so each look-up has a thread of its own, at most `MAX_AT_ONCE` of them and one for each
+//! name; whoever waits stops waiting after `PATIENCE`.
 use crate::base::address::Address;
 use crate::base::address::HostPort;
 use crate::base::clock;

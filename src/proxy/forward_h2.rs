@@ -53,6 +53,8 @@ pub struct Exchange<D> {
     trailers: Option<Box<Head>>,
     /// What the client's side failed with once the response had begun.
     fault: Option<BodyError>,
+    /// The client asked for a tunnel by an extended CONNECT and would take any success for one.
+    is_connect: bool,
 }
 
 /// What a failed exchange leaves: why, how much of the request may have been seen, and its body.
@@ -92,6 +94,7 @@ pub async fn exchange<D: Downstream>(
         is_ended: false,
         trailers: None,
         fault: None,
+        is_connect: draft.upgrade.as_ref().is_some_and(|asked| asked.is_connect),
     };
     let mut response = worker.buffers.take_draft();
     let mut interim = 0;
@@ -154,6 +157,9 @@ impl<D: Downstream> Exchange<D> {
         };
         self.lease.note_response();
         let (parts, receive) = answered.into_parts();
+        if self.is_connect && parts.status.is_success() {
+            return Poll::Ready(Err((ExchangeError::BadResponse(Refusal::NotSwitched), false)));
+        }
         self.is_ended = receive.is_end_stream();
         let read = read::response(&parts, self.is_ended, self.method, &RESPONSE_LIMITS, &mut response.head);
         self.length = read.map_err(|refusal| (ExchangeError::BadResponse(refusal), false))?;

@@ -194,8 +194,11 @@ fn on_tls_both_sides_say_what_they_speak() {
     assert_eq!(http1_origin.requests().len(), 4);
 }
 
+/// What an origin does on one connection.
+type Script = Box<dyn FnOnce(&mut Frames) + Send>;
+
 /// Serves one connection after the other by a script of frames.
-fn scripted(scripts: Vec<Box<dyn FnOnce(&mut Frames) + Send>>) -> (SocketAddr, thread::JoinHandle<()>) {
+fn scripted(scripts: Vec<Script>) -> (SocketAddr, thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let serving = thread::spawn(move || {

@@ -30,6 +30,10 @@ fn one_more_than_an_endpoint_takes_is_turned_away_at_once() {
     let ringway = start("max_requests = 2", &origins.iter().collect::<Vec<_>>());
     let owner = ringway.client().get("/k").unwrap().header("x-origin").unwrap().to_string();
     let full = origins.iter().find(|origin| origin.id == owner).unwrap();
+    // A client may have its whole response before the place of its request is free again.
+    wait_for("the place of the first request", || {
+        (ringway.metrics().sum("ringway_endpoint_in_flight") == 0.0).then_some(())
+    });
     let before = full.requests().len();
     full.script(Script { cut: Some((0, Cut::Stall)), ..Script::default() });
     let hanging: Vec<TcpStream> = (0..2)

@@ -59,7 +59,7 @@ fn print_upstream(upstream: &Upstream) {
     match Ring::build(&upstream.ring, &members) {
         Err(error) => println!("warning: the ring of {name} cannot be built: {error}"),
         Ok(ring) => {
-            let uneven = movement::peak_to_mean(&ring);
+            let uneven = movement::peak_to_mean(ring.members(), &movement::shares(&ring));
             println!(
                 "  upstream {name}{tls}: {} endpoints, {} points, {:.1} KiB, expected peak/mean {uneven:.2}, ring {}",
                 members.len(),

@@ -228,7 +228,11 @@ fn build_ring(
         return Ok((same.ring.clone(), same.change.clone()));
     }
     let started = clock::now();
-    let ring = Ring::build(&settings.ring, &members).map_err(|error| BuildError::Ring(settings.name.clone(), error))?;
+    let ring = match before.filter(|before| before.ring.settings() == &settings.ring) {
+        Some(before) => before.ring.change(&members),
+        None => Ring::build(&settings.ring, &members),
+    };
+    let ring = ring.map_err(|error| BuildError::Ring(settings.name.clone(), error))?;
     verify::verify(&ring, &members).map_err(|error| BuildError::Verify(settings.name.clone(), error))?;
     let build = started.elapsed();
     let moved = before.map_or(0.0, |before| movement::moved(&before.ring, &ring));

@@ -1,8 +1,8 @@
 //! Walks clockwise from all probes at once, every endpoint once.
 use super::PLACE_MASK;
 use super::Ring;
+use super::SLOT_BITS;
 use super::Slot;
-use super::place_of;
 use super::slot_of;
 use smallvec::SmallVec;
 
@@ -13,9 +13,24 @@ use smallvec::SmallVec;
 #[derive(Debug)]
 pub struct Candidates<'a> {
     ring: &'a Ring,
+    key_hash: u64,
+    /// Endpoints not given yet.
+    left: u32,
+    state: State,
+}
+
+/// Most requests need the owner alone, which takes no walk.
+#[derive(Debug)]
+enum State {
+    Fresh,
+    Given(Slot),
+    Walking(Walks),
+}
+
+#[derive(Debug)]
+struct Walks {
     walks: SmallVec<[Walk; 2]>,
     seen: Seen,
-    left: u32,
 }
 
 /// One probe's walk.
@@ -25,44 +40,26 @@ struct Walk {
     next: usize,
     /// Points not walked over yet.
     left: usize,
-    /// Distance of the next point, and its slot.
-    ahead: (u64, Slot),
+    /// Distance of the next point and its slot, packed as in a point.
+    ahead: u64,
 }
 
 impl<'a> Candidates<'a> {
     #[inline]
     pub(super) fn new(ring: &'a Ring, key_hash: u64) -> Self {
-        let mut walks = SmallVec::new();
-        if !ring.points.is_empty() {
-            for number in 0..ring.settings.probes {
-                walks.push(Walk::new(ring, Ring::probe(key_hash, number)));
-            }
+        Self { ring, key_hash, left: ring.live_members, state: State::Fresh }
+    }
+
+    /// Those after the owner.
+    #[cold]
+    fn further(&mut self) -> Option<Slot> {
+        if let State::Given(owner) = self.state {
+            self.state = State::Walking(Walks::new(self.ring, self.key_hash, owner));
         }
-        Self { ring, walks, seen: Seen::default(), left: ring.live_members }
-    }
-}
-
-impl Walk {
-    #[inline]
-    fn new(ring: &Ring, start: u64) -> Self {
-        let mut walk = Self { start, next: ring.first_at(start), left: ring.points.len(), ahead: (0, Slot(0)) };
-        walk.look(ring);
-        walk
-    }
-
-    #[inline]
-    fn look(&mut self, ring: &Ring) {
-        if self.next == ring.points.len() {
-            self.next = 0;
+        match &mut self.state {
+            State::Walking(walks) => walks.next(self.ring),
+            State::Fresh | State::Given(_) => None,
         }
-        let point = ring.points[self.next];
-        self.ahead = (place_of(point).wrapping_sub(self.start) & PLACE_MASK, slot_of(point));
-    }
-
-    fn step(&mut self, ring: &Ring) {
-        self.next += 1;
-        self.left -= 1;
-        self.look(ring);
     }
 }
 
@@ -71,17 +68,55 @@ impl Iterator for Candidates<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Slot> {
-        while self.left > 0 {
-            // Slots are in the order of ids, so comparing (distance, slot) is the rule.
+        self.left = self.left.checked_sub(1)?;
+        if !matches!(self.state, State::Fresh) {
+            return self.further();
+        }
+        let owner = self.ring.owner(self.key_hash)?;
+        self.state = State::Given(owner);
+        Some(owner)
+    }
+}
+
+impl Walks {
+    fn new(ring: &Ring, key_hash: u64, owner: Slot) -> Self {
+        let walks = (0..ring.settings.probes).map(|number| Walk::new(ring, Ring::probe(key_hash, number)));
+        let mut seen = Seen::default();
+        seen.insert(owner);
+        Self { walks: walks.collect(), seen }
+    }
+
+    fn next(&mut self, ring: &Ring) -> Option<Slot> {
+        loop {
             let nearest = self.walks.iter_mut().filter(|walk| walk.left > 0).min_by_key(|walk| walk.ahead)?;
-            let slot = nearest.ahead.1;
-            nearest.step(self.ring);
+            let slot = slot_of(nearest.ahead);
+            nearest.step(ring);
             if self.seen.insert(slot) {
-                self.left -= 1;
                 return Some(slot);
             }
         }
-        None
+    }
+}
+
+impl Walk {
+    fn new(ring: &Ring, place: u64) -> Self {
+        let start = (place & PLACE_MASK) << SLOT_BITS;
+        let mut walk = Self { start, next: ring.first_at(place), left: ring.points.len(), ahead: 0 };
+        walk.look(ring);
+        walk
+    }
+
+    fn look(&mut self, ring: &Ring) {
+        if self.next == ring.points.len() {
+            self.next = 0;
+        }
+        self.ahead = ring.points[self.next].wrapping_sub(self.start);
+    }
+
+    fn step(&mut self, ring: &Ring) {
+        self.next += 1;
+        self.left -= 1;
+        self.look(ring);
     }
 }
 
@@ -93,7 +128,6 @@ struct Seen {
 }
 
 impl Seen {
-    #[inline]
     fn insert(&mut self, slot: Slot) -> bool {
         if self.rest.is_empty() {
             if self.first.contains(&slot) {

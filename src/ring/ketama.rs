@@ -6,24 +6,27 @@
 //! any two share a place is about 1 in 10,000.
 use super::SLOT_BITS;
 use crc32fast::Hasher;
+use std::ops::Range;
 
 /// Points for each unit of weight.
 pub(super) const POINTS_PER_WEIGHT: u32 = 160;
 
-/// Adds the first `count` points of a server named as nginx's file names it.
-pub(super) fn add_points(server: &str, count: usize, slot: u64, points: &mut Vec<u64>) {
+/// Adds the points with these numbers of a server named as nginx's file names it.
+pub(super) fn add_points(server: &str, numbers: Range<usize>, slot: u64, points: &mut Vec<u64>) {
     let (host, port) = host_and_port(server);
     let mut base = Hasher::new();
     base.update(host.as_bytes());
     base.update(b"\0");
     base.update(port.as_bytes());
     let mut previous = 0u32;
-    for _ in 0..count {
+    for number in 0..numbers.end {
         let mut hasher = base.clone();
         hasher.update(&previous.to_le_bytes());
         previous = hasher.finalize();
         // The circle has 2^40 places and nginx's 2^32: its places are every 256th.
-        points.push(u64::from(previous) << (SLOT_BITS + 8) | slot);
+        if number >= numbers.start {
+            points.push(u64::from(previous) << (SLOT_BITS + 8) | slot);
+        }
     }
 }
 
@@ -64,9 +67,11 @@ mod tests {
     #[test]
     fn the_first_points_are_those_of_the_rule() {
         let mut points = Vec::new();
-        add_points("10.0.0.1:8080", 2, 7, &mut points);
+        add_points("10.0.0.1:8080", 0..2, 7, &mut points);
         let first = crc32fast::hash(b"10.0.0.1\x008080\0\0\0\0");
         let second = crc32fast::hash(&[b"10.0.0.1\x008080", first.to_le_bytes().as_slice()].concat());
         assert_eq!(points, [u64::from(first) << 32 | 7, u64::from(second) << 32 | 7]);
+        add_points("10.0.0.1:8080", 1..2, 7, &mut points);
+        assert_eq!(points[1], points[2]);
     }
 }

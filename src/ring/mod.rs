@@ -15,10 +15,13 @@
 //! ```
 pub mod build;
 pub mod candidates;
+pub mod change;
 pub mod fingerprint;
 pub mod ketama;
 pub mod movement;
 pub mod settings;
+mod sort;
+mod union;
 pub mod verify;
 
 #[cfg(test)]
@@ -43,7 +46,7 @@ pub struct Member {
 }
 
 /// Sorted points of one upstream. Never changes once built.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ring {
     settings: Settings,
     /// In the order of ids.
@@ -78,8 +81,16 @@ impl Ring {
     }
 
     /// The first endpoint in ring order.
+    #[inline]
     pub fn owner(&self, key_hash: u64) -> Option<Slot> {
-        self.candidates(key_hash).next()
+        if self.points.is_empty() {
+            return None;
+        }
+        let mut nearest = self.ahead(key_hash >> SLOT_BITS);
+        for number in 1..self.settings.probes {
+            nearest = nearest.min(self.ahead(Self::probe(key_hash, number)));
+        }
+        Some(slot_of(nearest))
     }
 
     /// What decided the placement beside the members.
@@ -100,6 +111,11 @@ impl Ring {
     /// The slot of an id.
     pub fn slot(&self, id: &EndpointId) -> Option<Slot> {
         self.members.binary_search_by(|member| member.id.cmp(id)).ok().map(|index| Slot(index as u32))
+    }
+
+    /// Each point's place as a fraction of the circle, in order, and its slot.
+    pub fn points(&self) -> impl ExactSizeIterator<Item = (f64, Slot)> {
+        self.points.iter().map(|point| (place_of(*point) as f64 / (1u64 << PLACE_BITS) as f64, slot_of(*point)))
     }
 
     /// Number of points.
@@ -124,6 +140,15 @@ impl Ring {
             0 => key_hash >> SLOT_BITS,
             _ => mix64(key_hash ^ 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(u64::from(number))) >> SLOT_BITS,
         }
+    }
+
+    /// The distance to the first point at or after a place and its slot, packed as points are: comparing two is the rule,
+    /// because slots are in the order of ids.
+    #[inline]
+    fn ahead(&self, place: u64) -> u64 {
+        let index = self.first_at(place);
+        let point = self.points[if index == self.points.len() { 0 } else { index }];
+        point.wrapping_sub(place << SLOT_BITS)
     }
 
     /// The index of the first point at or after a place; the number of points when there is none before the circle closes.

@@ -1,160 +1,219 @@
 //! Exact shares of the key space, and how much of it moves between two rings of the same settings.
 //!
-//! With one probe a point's share is its arc. With two independent probes the nearer point wins: the share of a point whose arc
-//! (distance to its predecessor, as a fraction of the circle) is L is `2L - 2*sum_q G(L, L_q)` over all points q, with
-//! `G(L, L_q) = L^2/2 if L_q >= L else L_q*L - L_q^2/2`. More probes are sampled.
+//! Let a point's arc be the part of the circle before it that it is the first point of. A probe that falls anywhere is farther
+//! than x from its point with the chance `S(x) = sum over all arcs q of max(0, q - x)`. With k independent probes the nearest
+//! wins, so a point with an arc of length L owns `k * integral from 0 to L of S(x)^(k-1) dx`: its arc with one probe, less than
+//! in proportion for long arcs with more. Between two lengths that occur S is a straight line, so one pass over the sorted
+//! arcs gives all shares.
+//!
+//! What an endpoint keeps when rings change is what its points in both rings own in the union of the two rings, without the
+//! points that it alone gained or lost: others' points there take from it in one ring or the other.
+use super::Member;
+use super::PLACE_BITS;
 use super::Ring;
+use super::SLOT_BITS;
+use super::SLOT_MASK;
 use super::place_of;
 use super::slot_of;
+use super::sort;
+use super::union::Touched;
+use super::union::Union;
 use crate::base::hash::mix64;
-use crate::base::ids::EndpointId;
-use std::collections::HashMap;
-use std::collections::HashSet;
 
-/// Keys that are looked up where no closed form is known; the error is about 0.0003.
-const SAMPLES: u64 = 1 << 20;
-/// Changed endpoints for which the closed form is worked out; each costs a pass over all points.
-const MAX_EXACT: usize = 64;
+/// Keys that are looked up where no closed form is known; the error is about 0.001.
+const SAMPLES: u64 = 1 << 17;
+/// Points of re-weighted endpoints up to which movement is exact: more would take longer than a reload should.
+const MAX_TOUCHED: usize = 1 << 20;
+/// Stands for the slot of a length that is no point's.
+const NO_SLOT: usize = usize::MAX;
 
 /// The share of the key space each endpoint owns, in slot order; together 1 unless the ring is empty.
 pub fn shares(ring: &Ring) -> Vec<f64> {
     let mut shares = vec![0.0; ring.members.len()];
-    if ring.settings.probes > 2 {
-        for number in 0..SAMPLES {
-            if let Some(owner) = ring.owner(mix64(number + 1)) {
-                shares[owner.0 as usize] += 1.0 / SAMPLES as f64;
-            }
-        }
-        return shares;
-    }
-    let weigh = point_shares(&ring.points, ring.settings.probes);
-    for (point, share) in ring.points.iter().zip(weigh) {
-        shares[slot_of(*point).0 as usize] += share;
-    }
+    sweep(&ring.points, &sorted_arcs(&ring.points), &[], ring.settings.probes, |slot, share| shares[slot] += share);
     shares
 }
 
 /// The largest share of an endpoint, by weight, over the mean: 1 is even.
-pub fn peak_to_mean(ring: &Ring) -> f64 {
-    let total: f64 = ring.members.iter().map(|member| f64::from(member.weight)).sum();
-    let shares = shares(ring);
-    let live = ring.members.iter().zip(shares).filter(|(member, _)| member.weight > 0);
+pub fn peak_to_mean(members: &[Member], shares: &[f64]) -> f64 {
+    let total: f64 = members.iter().map(|member| f64::from(member.weight)).sum();
+    let live = members.iter().zip(shares).filter(|(member, _)| member.weight > 0);
     live.map(|(member, share)| share * total / f64::from(member.weight)).fold(0.0, f64::max)
 }
 
-/// The share of the key space whose owner differs between two rings, 0 to 1.
+/// The share of the key space whose owner differs between two rings, 0 to 1. Exact when their settings are equal, unless
+/// weights change and there are more than two probes, or more than a million points of such endpoints: then sampled.
 pub fn moved(before: &Ring, after: &Ring) -> f64 {
-    if before.settings != after.settings || before.settings.probes > 2 {
+    if before.settings != after.settings {
         return sampled(before, after);
     }
     if before.points.is_empty() || after.points.is_empty() {
         return if before.points.len() == after.points.len() { 0.0 } else { 1.0 };
     }
-    let old: HashMap<&EndpointId, u32> = before.members.iter().map(|member| (&member.id, member.weight)).collect();
-    let new: HashMap<&EndpointId, u32> = after.members.iter().map(|member| (&member.id, member.weight)).collect();
-    let changed: HashSet<&EndpointId> =
-        old.keys().chain(new.keys()).copied().filter(|id| old.get(id) != new.get(id)).collect();
-    if changed.len() > MAX_EXACT {
+    let probes = before.settings.probes;
+    let union = Union::of(before, after);
+    if union.touched.len() > MAX_TOUCHED || probes > 2 && !union.reweighted.is_empty() {
         return sampled(before, after);
     }
-    let union = Union::of(before, after);
-    let mut unmoved = 0.0;
-    let weigh = point_shares(&union.places, before.settings.probes);
-    for (owner, share) in union.owners.iter().zip(&weigh) {
-        if !changed.contains(owner.id) {
-            unmoved += share;
-        }
-    }
-    // A changed endpoint keeps what its common points own in the union without the points it gained or lost itself.
-    for id in changed {
-        let kept = union.without_own_changes(id);
-        let places: Vec<u64> = kept.iter().map(|(place, _)| *place).collect();
-        let weigh = point_shares(&places, before.settings.probes);
-        unmoved += kept.iter().zip(weigh).filter(|((_, is_own), _)| *is_own).map(|(_, share)| share).sum::<f64>();
-    }
-    (1.0 - unmoved).clamp(0.0, 1.0)
+    let mut kept = 0.0;
+    let Recut { alone, lengths } = Recut::of(&union, probes);
+    let visit =
+        |slot: usize, share: f64| kept += if union.is_unchanged.get(slot) == Some(&false) { 0.0 } else { share };
+    sweep(&union.points, &sorted_arcs(&union.points), &lengths, probes, visit);
+    (1.0 - kept - alone).clamp(0.0, 1.0)
 }
 
 fn sampled(before: &Ring, after: &Ring) -> f64 {
-    let owner = |ring: &Ring, key| ring.owner(key).map(|slot| ring.id(slot).clone());
-    let moved = (0..SAMPLES / 8).filter(|number| {
+    let moved = (0..SAMPLES).filter(|number| {
         let key = mix64(number + 1);
-        owner(before, key) != owner(after, key)
+        before.owner(key).map(|slot| before.id(slot)) != after.owner(key).map(|slot| after.id(slot))
     });
-    moved.count() as f64 / (SAMPLES / 8) as f64
+    moved.count() as f64 / SAMPLES as f64
 }
 
-/// The points of two rings together, each once.
-struct Union<'a> {
-    places: Vec<u64>,
-    owners: Vec<Owner<'a>>,
+/// Each point's arc, shortest first, packed as points are: its length, then the point's slot. Nothing when all points stand
+/// at one place.
+fn sorted_arcs(points: &[u64]) -> Vec<u64> {
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
+    if place_of(*first) == place_of(*last) {
+        return Vec::new();
+    }
+    let mut arcs = Vec::with_capacity(points.len());
+    let mut before = *last;
+    for point in points {
+        arcs.push((point & !SLOT_MASK).wrapping_sub(before & !SLOT_MASK) | point & SLOT_MASK);
+        before = *point;
+    }
+    sort::by_place(&mut arcs);
+    arcs
 }
 
-struct Owner<'a> {
-    id: &'a EndpointId,
-    is_common: bool,
+/// A packed arc's length as a fraction of the circle.
+fn length_of(arc: u64) -> f64 {
+    place_of(arc) as f64 / (1u64 << PLACE_BITS) as f64
 }
 
-impl<'a> Union<'a> {
-    fn of(before: &'a Ring, after: &'a Ring) -> Self {
-        let mut all: Vec<(u64, &EndpointId, bool)> = Vec::with_capacity(before.points.len() + after.points.len());
-        for (ring, is_after) in [(before, false), (after, true)] {
-            all.extend(ring.points.iter().map(|point| (place_of(*point), ring.id(slot_of(*point)), is_after)));
+/// Visits the share of each point with the number of its slot, and of each further length with [`NO_SLOT`].
+fn sweep(points: &[u64], arcs: &[u64], further: &[u64], probes: u32, mut visit: impl FnMut(usize, f64)) {
+    if let (true, Some(first)) = (arcs.is_empty(), points.first()) {
+        // The first of those at one place is the nearest from everywhere.
+        return visit(slot_of(*first).0 as usize, 1.0);
+    }
+    let mut further = further.iter().peekable();
+    let mut so_far = Swept { length: 0.0, share: 0.0, chance: 1.0, longer: arcs.len() as f64 };
+    for arc in arcs {
+        while let Some(length) = further.next_if(|length| place_of(**length) <= place_of(*arc)) {
+            visit(NO_SLOT, so_far.at(length_of(*length), probes).share);
         }
-        all.sort_unstable();
-        let mut union = Self { places: Vec::new(), owners: Vec::new() };
-        let mut at = 0;
-        while at < all.len() {
-            let (place, id, is_after) = all[at];
-            // The same point in both rings stands side by side, first the old one.
-            let is_common = !is_after && all.get(at + 1).is_some_and(|next| *next == (place, id, true));
-            union.places.push(place << super::SLOT_BITS);
-            union.owners.push(Owner { id, is_common });
-            at += if is_common { 2 } else { 1 };
-        }
-        union
+        so_far = so_far.at(length_of(*arc), probes);
+        so_far.longer -= 1.0;
+        visit((arc & SLOT_MASK) as usize, so_far.share);
     }
+    // Longer than all arcs: no probe is as far from its point.
+    further.for_each(|_| visit(NO_SLOT, so_far.share));
+}
 
-    fn without_own_changes(&self, id: &EndpointId) -> Vec<(u64, bool)> {
-        let points = self.places.iter().zip(&self.owners);
-        points
-            .filter(|(_, owner)| owner.id != id || owner.is_common)
-            .map(|(place, owner)| (*place, owner.id == id))
-            .collect()
+/// How far a sweep over the sorted arcs has come.
+#[derive(Clone, Copy)]
+struct Swept {
+    length: f64,
+    /// What a point with an arc of this length owns.
+    share: f64,
+    /// S at this length.
+    chance: f64,
+    /// Arcs that are longer, or as long and not yet passed.
+    longer: f64,
+}
+
+impl Swept {
+    /// On to a length up to which no arc ends: S is a straight line on the way.
+    fn at(self, length: f64, probes: u32) -> Self {
+        let step = length - self.length;
+        let chance = (self.chance - self.longer * step).max(0.0);
+        // k times the mean of the line's (k-1)th power, as a sum of products of its ends.
+        let (mut powers, mut power) = (1.0, 1.0);
+        for _ in 1..probes {
+            power *= self.chance;
+            powers = powers * chance + power;
+        }
+        Self { length, share: self.share + step * powers, chance, longer: self.longer }
     }
 }
 
-/// The share of each of the sorted points.
-fn point_shares(points: &[u64], probes: u32) -> Vec<f64> {
-    let circle = (1u64 << super::PLACE_BITS) as f64;
-    let arc = |index: usize| {
-        let place = place_of(points[index]);
-        let previous = place_of(points[if index == 0 { points.len() - 1 } else { index - 1 }]);
-        // A single point has the whole circle.
-        let distance =
-            if points.len() == 1 { 1 << super::PLACE_BITS } else { place.wrapping_sub(previous) & super::PLACE_MASK };
-        distance as f64 / circle
-    };
-    let arcs: Vec<f64> = (0..points.len()).map(arc).collect();
-    if probes == 1 {
-        return arcs;
+/// What re-weighted endpoints keep: each sees the union without the points that it alone has, where arcs are cut differently.
+#[derive(Default)]
+struct Recut {
+    /// The arcs of their common points as they see them, packed and sorted: what these own in the union's own arcs is theirs.
+    lengths: Vec<u64>,
+    /// And what they own more because arcs are cut differently.
+    alone: f64,
+}
+
+impl Recut {
+    fn of(union: &Union, probes: u32) -> Self {
+        let mut recut = Self::default();
+        for points in &union.reweighted {
+            recut.add(union, &union.touched[points.clone()], probes);
+        }
+        sort::by_place(&mut recut.lengths);
+        recut
     }
-    let mut sorted = arcs.clone();
-    sorted.sort_unstable_by(f64::total_cmp);
-    // Sums over the arcs below a length: of L_q, and of L_q^2 / 2.
-    let mut sums = Vec::with_capacity(sorted.len() + 1);
-    let (mut linear, mut square) = (0.0, 0.0);
-    sums.push((linear, square));
-    for length in &sorted {
-        linear += length;
-        square += length * length / 2.0;
-        sums.push((linear, square));
+
+    fn add(&mut self, union: &Union, points: &[Touched], probes: u32) {
+        let mut own: Vec<usize> = points.iter().filter(|point| !point.is_common).map(|point| point.index).collect();
+        let next = |index: &usize| (index + 1) % union.points.len();
+        // Begins with the first of a run of neighbours on the circle, so that no run is cut in two.
+        let first = (0..own.len()).find(|at| next(&own[(at + own.len() - 1) % own.len()]) != own[*at]).unwrap_or(0);
+        own.rotate_left(first);
+        let mut changes: Vec<(u64, f64)> = Vec::new();
+        let mut longer: Vec<(usize, u64)> = Vec::new();
+        for run in own.chunk_by(|index, other| next(index) == *other) {
+            // The arcs of a run of own points fall to the point after it.
+            let after = next(&run[run.len() - 1]);
+            let arcs = run.iter().copied().chain([after]).map(|index| union.arc(index));
+            changes.extend(arcs.clone().map(|arc| (arc, -1.0)));
+            let whole = arcs.sum();
+            changes.push((whole, 1.0));
+            longer.push((after, whole));
+        }
+        longer.sort_unstable_by_key(|(index, _)| *index);
+        let changes = Sums::of(changes);
+        for point in points.iter().filter(|point| point.is_common) {
+            let found = longer.binary_search_by_key(&point.index, |(index, _)| *index);
+            let length = found.map_or_else(|_| union.arc(point.index), |found| longer[found].1);
+            self.lengths.push(length << SLOT_BITS);
+            if probes == 2 {
+                self.alone += 2.0 * changes.integral(length);
+            }
+        }
     }
-    let share = |length: &f64| {
-        let below = sorted.partition_point(|other| other < length);
-        let (linear, square) = sums[below];
-        let above = (sorted.len() - below) as f64;
-        2.0 * length - 2.0 * (above * length * length / 2.0 + linear * length - square)
-    };
-    arcs.iter().map(share).collect()
+}
+
+/// Sums over arcs up to each one, shortest first: of their signs, their lengths, and half the squares of these.
+struct Sums {
+    lengths: Vec<u64>,
+    before: Vec<[f64; 3]>,
+}
+
+impl Sums {
+    /// Of lengths, each counted with its sign.
+    fn of(mut arcs: Vec<(u64, f64)>) -> Self {
+        arcs.sort_unstable_by_key(|(length, _)| *length);
+        let mut sum = [0.0; 3];
+        let mut before = vec![sum];
+        for (length, sign) in &arcs {
+            let length = length_of(length << SLOT_BITS);
+            sum = [sum[0] + sign, sum[1] + sign * length, sum[2] + sign * length * length / 2.0];
+            before.push(sum);
+        }
+        Self { lengths: arcs.into_iter().map(|(length, _)| length).collect(), before }
+    }
+
+    /// The integral from 0 to `length` of `sum over arcs q of max(0, q - x)`.
+    fn integral(&self, length: u64) -> f64 {
+        let below = self.before[self.lengths.partition_point(|other| *other < length)];
+        let all = self.before[self.lengths.len()];
+        let length = length_of(length << SLOT_BITS);
+        below[2] + (all[1] - below[1]) * length - (all[0] - below[0]) * length * length / 2.0
+    }
 }

@@ -1,18 +1,24 @@
 //! What must hold for every ring, against a reference that knows no tables and no tricks.
 use super::Member;
+use super::PLACE_BITS;
+use super::PLACE_MASK;
 use super::Ring;
+use super::build;
 use super::build::BuildError;
 use super::build::MAX_POINTS;
 use super::fingerprint;
 use super::movement;
+use super::place_of;
 use super::settings::Algorithm;
 use super::settings::Settings;
+use super::slot_of;
 use super::verify::VerifyError;
 use super::verify::verify;
 use crate::base::hash::PlacementHash;
 use crate::base::hash::mix64;
 use crate::base::ids::EndpointId;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 fn member(id: &str, weight: u32) -> Member {
     Member { id: EndpointId::new(id), weight }
@@ -76,6 +82,37 @@ fn reference_point(settings: &Settings, id: &str, number: u32) -> u64 {
 /// Both algorithms, with few points.
 fn arbitrary_settings() -> impl Strategy<Value = Settings> {
     prop_oneof![Just(small()), Just(Settings::ketama())]
+}
+
+/// Movement as the design's formula says it, with a sum over all points for each point of each endpoint.
+fn naive_moved(before: &Ring, after: &Ring) -> f64 {
+    let points = |ring: &Ring| -> BTreeSet<(u64, EndpointId)> {
+        ring.points.iter().map(|point| (place_of(*point), ring.id(slot_of(*point)).clone())).collect()
+    };
+    let (old, new) = (points(before), points(after));
+    if old.is_empty() || new.is_empty() {
+        return if old == new { 0.0 } else { 1.0 };
+    }
+    let ids: BTreeSet<&EndpointId> = old.intersection(&new).map(|(_, id)| id).collect();
+    let kept = ids.iter().map(|id| {
+        let is_seen = |point: &&(u64, EndpointId)| &point.1 != *id || (old.contains(point) && new.contains(point));
+        let seen: Vec<_> = old.union(&new).filter(is_seen).collect();
+        let arc = |index: usize| {
+            let before = seen[(index + seen.len() - 1) % seen.len()].0;
+            let arc = seen[index].0.wrapping_sub(before) & PLACE_MASK;
+            if seen.len() == 1 { 1.0 } else { arc as f64 / (1u64 << PLACE_BITS) as f64 }
+        };
+        let arcs: Vec<f64> = (0..seen.len()).map(arc).collect();
+        let covered = |length: f64, other: f64| {
+            if other >= length { length * length / 2.0 } else { other * length - other * other / 2.0 }
+        };
+        let share = |length: f64| match before.settings.probes {
+            1 => length,
+            _ => 2.0 * length - 2.0 * arcs.iter().map(|other| covered(length, *other)).sum::<f64>(),
+        };
+        seen.iter().zip(&arcs).filter(|(point, _)| &point.1 == *id).map(|(_, length)| share(*length)).sum::<f64>()
+    });
+    1.0 - kept.sum::<f64>()
 }
 
 fn arbitrary_members() -> impl Strategy<Value = Vec<Member>> {
@@ -150,6 +187,44 @@ proptest! {
     }
 
     #[test]
+    fn a_changed_ring_is_the_ring_built_anew(
+        settings in arbitrary_settings(), members in arbitrary_members(), count in 20usize..60,
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), 0u32..5, any::<bool>()), 0..4),
+    ) {
+        let mut before = self::members(count);
+        before.extend(members);
+        let mut after = before.clone();
+        for (at, weight, is_removed) in changes {
+            let at = at.index(after.len());
+            if is_removed {
+                after.remove(at);
+            } else {
+                after[at].weight = weight;
+            }
+        }
+        let (old, new) = (ring(&settings, &before), ring(&settings, &after));
+        prop_assert!(old.change(&after).unwrap() == new);
+        prop_assert!(new.change(&before).unwrap() == old);
+        prop_assert!(old.change(&before).unwrap() == old);
+    }
+
+    #[test]
+    fn exact_movement_is_that_of_the_formula(
+        old in arbitrary_members(), new in arbitrary_members(), keep in any::<u16>(), probes in 1u32..3,
+    ) {
+        let settings = Settings { probes, vnodes: 5, ..Settings::default() };
+        // Many of the old ones stay, some with another weight.
+        let mut new = new;
+        for (number, member) in old.iter().enumerate().filter(|(number, _)| keep >> number & 1 == 0) {
+            new.retain(|other| other.id != member.id);
+            new.push(Member { weight: if number % 3 == 0 { number as u32 % 5 } else { member.weight }, ..member.clone() });
+        }
+        let (before, after) = (ring(&settings, &old), ring(&settings, &new));
+        let (exact, naive) = (movement::moved(&before, &after), naive_moved(&before, &after));
+        prop_assert!((exact - naive).abs() < 1e-9, "{} by the sweep, {} by the formula", exact, naive);
+    }
+
+    #[test]
     fn every_live_endpoint_is_reached_from_every_key_once(count in 1usize..60, key in any::<u64>(), probes in 1u32..8) {
         let ring = ring(&Settings { probes, ..small() }, &members(count));
         let mut reached = walk(&ring, key);
@@ -204,6 +279,16 @@ fn a_damaged_ring_is_not_published() {
     check(&|ring| ring.points.swap(3, 30), Some(VerifyError::Order));
     check(&|ring| ring.points[9] |= 0xff_ffff, None);
     check(&|ring| ring.points[9] = (ring.points[9] & !0xff_ffff) | (((ring.points[9] & 0xff_ffff) + 1) % 5), None);
+    check(
+        &|ring| {
+            // One member's points stand elsewhere, though in order and as many.
+            let is_its = |point: &u64| point & 0xff_ffff == 2;
+            ring.points.iter_mut().filter(|point| is_its(point)).for_each(|point| *point ^= 1 << 30);
+            ring.points.sort_unstable();
+            ring.prefixes = build::prefix_table(&ring.points, ring.prefix_shift);
+        },
+        Some(VerifyError::Place(members[2].id.clone())),
+    );
     check(&|ring| ring.prefixes[3] += 1, Some(VerifyError::Table));
     check(
         &|ring| {
@@ -261,7 +346,38 @@ fn exact_movement_agrees_with_sampling() {
 
 #[test]
 fn the_default_is_even_enough() {
-    assert!(movement::peak_to_mean(&ring(&Settings::default(), &members(100))) <= 1.15);
+    for (count, probes, most) in [(100, 2, 1.15), (1000, 2, 1.17), (100, 1, 1.32)] {
+        let ring = ring(&Settings { probes, ..Settings::default() }, &members(count));
+        let peak = movement::peak_to_mean(ring.members(), &movement::shares(&ring));
+        assert!(peak <= most, "{count} endpoints, {probes} probes: {peak}");
+    }
+}
+
+#[test]
+fn a_ring_needs_little_memory() {
+    // 10,000 endpoints: 8 bytes for each of 1.6 M points, and a table of 2 M entries.
+    let count: usize = 1_600_000;
+    let bytes = count * 8 + (1usize << (PLACE_BITS - build::prefix_shift(count))) * 4;
+    assert!(bytes <= 21 << 20, "{bytes}");
+    let ring = ring(&Settings::default(), &members(100));
+    assert_eq!(ring.memory_bytes(), 16_000 * 8 + (1 << 14) * 4);
+}
+
+#[test]
+fn exact_shares_agree_with_sampling_for_any_number_of_probes() {
+    for probes in 1..=8 {
+        let ring = ring(&Settings { probes, vnodes: 20, ..Settings::default() }, &members(7));
+        let shares = movement::shares(&ring);
+        let mut sampled = vec![0.0; 7];
+        let total = 200_000;
+        for key in 0..total {
+            sampled[ring.owner(mix64(key + 5)).unwrap().0 as usize] += 1.0 / total as f64;
+        }
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        for (exact, sampled) in shares.iter().zip(&sampled) {
+            assert!((exact - sampled).abs() < 0.004, "{probes} probes: {exact} exact, {sampled} sampled");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Is this ring fit to publish: every eligible member is there with its points, and walks reach all. Costs a pass over the
-//! points and a few walks; nothing is built twice.
+//! Is this ring fit to publish: every eligible member is there with its points, and walks reach all. Costs a few passes over
+//! the points and a few walks; nothing is built twice.
 use super::Member;
 use super::Ring;
 use super::build;
@@ -10,6 +10,9 @@ use thiserror::Error;
 
 /// Keys whose walks are tried, fewer for large rings.
 const MAX_WALKS: usize = 256;
+
+/// Members of which points are made anew, and how many of each.
+const MAX_REMADE: usize = 64;
 
 /// What is wrong with a ring.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -30,6 +33,9 @@ pub enum VerifyError {
         /// How many there should be.
         expected: usize,
     },
+    /// A member's point is not where it should be.
+    #[error("a point of {0} is not where it should be")]
+    Place(EndpointId),
     /// A point belongs to nobody.
     #[error("a point belongs to nobody")]
     Stray,
@@ -55,7 +61,8 @@ pub fn verify(ring: &Ring, members: &[Member]) -> Result<(), VerifyError> {
         return Err(VerifyError::Order);
     }
     check_points(ring)?;
-    if (ring.prefixes.clone(), ring.prefix_shift) != build::prefix_table(&ring.points) {
+    check_places(ring)?;
+    if !build::is_prefix_table(&ring.prefixes, &ring.points, ring.prefix_shift) {
         return Err(VerifyError::Table);
     }
     check_walks(ring)
@@ -74,6 +81,20 @@ fn check_points(ring: &Ring) -> Result<(), VerifyError> {
     }
     let live = ring.members.iter().filter(|member| member.weight > 0).count();
     if live == ring.live_members as usize { Ok(()) } else { Err(VerifyError::Members) }
+}
+
+/// Some points of some members are made anew and looked for.
+fn check_places(ring: &Ring) -> Result<(), VerifyError> {
+    let step = ring.members.len().div_ceil(MAX_REMADE).max(1);
+    for (slot, member) in ring.members.iter().enumerate().step_by(step) {
+        let numbers = 0..build::points_of(&ring.settings, member).min(MAX_REMADE);
+        let mut points = Vec::with_capacity(numbers.end);
+        build::add_points(&ring.settings, member, numbers, slot as u64, &mut points);
+        if points.iter().any(|point| ring.points.binary_search(point).is_err()) {
+            return Err(VerifyError::Place(member.id.clone()));
+        }
+    }
+    Ok(())
 }
 
 fn check_walks(ring: &Ring) -> Result<(), VerifyError> {

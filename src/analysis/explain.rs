@@ -191,6 +191,7 @@ fn of_key(snapshot: &Snapshot, upstream: &Upstream, key: Option<HashKey>) -> Exp
         let skipped = match upstream.mask.availability(*slot) {
             why if !upstream.mask.is_open(*slot) => Some(skipped_for(why).to_string()),
             _ if rank >= reach => Some(format!("beyond failover = {}", reach - 1)),
+            _ if upstream.is_over(*slot) => Some("asked after others: too many requests in flight".into()),
             _ => None,
         };
         candidates.push(Candidate { id: endpoint.id.to_string(), address: endpoint.address.to_string(), skipped });

@@ -67,6 +67,7 @@ pub fn full() -> String {
         ("[route.retry]", "route.retry"),
         ("[upstream.cache]", "upstream.*"),
         ("[upstream.cache.ring]", "upstream.*.ring"),
+        ("[upstream.cache.load]", "upstream.*.load"),
         ("[upstream.cache.outlier]", "upstream.*.outlier"),
         ("[upstream.cache.health_check]", "upstream.*.health_check"),
     ] {

@@ -199,6 +199,13 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
         ],
     );
     check("[upstream.cache]", "[upstream.cache]\nring = { algorithm = \"ketama\", failover = 1 }", &[]);
+    for bound in ["90%", "1.25", "on"] {
+        check(
+            "[upstream.cache]",
+            &format!("[upstream.cache]\nload = {{ bound = \"{bound}\" }}"),
+            &["f.toml:10:18: \"bound\" is \"off\" or \"100%\" to \"10000%\", not"],
+        );
+    }
     check(
         "[upstream.cache]",
         "[admin]\naddress = \"0.0.0.0:9900\"\n[upstream.cache]",
@@ -229,6 +236,21 @@ fn mistakes_in_health_checks_are_told() {
     check("port = 65536", &["f.toml:10:8: \"port\" is 65536"]);
     check("elect = \"s\"", &["f.toml:10:1: unknown key \"elect\""]);
     check("on_store_loss = \"freeze\"", &["f.toml:10:1: unknown key \"on_store_loss\""]);
+}
+
+#[test]
+fn a_profile_picks_defaults_only() {
+    let check = |lines: &str, expected: Option<f64>| {
+        let text = GOOD.replace("[upstream.cache]", &format!("[upstream.cache]\n{lines}"));
+        let config = parse("f.toml", &text, &|_| None).unwrap();
+        assert_eq!(config.upstreams[0].load_bound, expected.map(crate::base::units::Ratio), "{lines}");
+    };
+    check("", None);
+    check("profile = \"service\"", None);
+    check("profile = \"cache\"", Some(1.25));
+    check("profile = \"cache\"\nload = { bound = \"off\" }", None);
+    check("profile = \"cache\"\nload.bound = \"200%\"", Some(2.0));
+    check("load.bound = \"150%\"", Some(1.5));
 }
 
 #[test]

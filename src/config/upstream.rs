@@ -10,6 +10,8 @@ use crate::base::address::Location;
 use crate::base::hash::PlacementHash;
 use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
+use crate::base::units;
+use crate::base::units::Ratio;
 use crate::health::outlier;
 use crate::ring;
 use crate::ring::build::MAX_POINTS;
@@ -17,6 +19,9 @@ use crate::snapshot::settings::Endpoint;
 use crate::snapshot::settings::Protocol;
 use crate::snapshot::settings::Upstream;
 use std::collections::HashMap;
+
+/// The load bound of `profile = "cache"`.
+const CACHE_LOAD_BOUND: Ratio = Ratio(1.25);
 
 /// Reads one `[upstream.NAME]`.
 pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstream {
@@ -48,6 +53,9 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstr
     let ring = section.table(reader, "ring", "upstream.*.ring");
     upstream.failover = ring.integer(reader, "failover").map(|failover| failover as usize);
     upstream.ring = self::ring(reader, &ring);
+    let is_cache = section.choice(reader, "profile") == "cache";
+    let load = section.table(reader, "load", "upstream.*.load");
+    upstream.load_bound = load_bound(reader, &load, is_cache.then_some(CACHE_LOAD_BOUND));
     let outlier = section.table(reader, "outlier", "upstream.*.outlier");
     upstream.outlier = self::outlier(reader, &outlier);
     if section.has("health_check") {
@@ -165,6 +173,20 @@ fn secret(reader: &mut Reader<'_>, path: &Found<String>) -> Option<[u8; 16]> {
         reader.problem(&path.place, message);
     }
     secret.map(u128::to_be_bytes)
+}
+
+fn load_bound(reader: &mut Reader<'_>, section: &Section<'_>, default: Option<Ratio>) -> Option<Ratio> {
+    section.check_names(reader);
+    let Some(text) = section.text(reader, "bound") else { return default };
+    match units::parse_share(&text.value) {
+        _ if text.value == "off" => None,
+        Ok(bound) if (1.0..=100.0).contains(&bound.0) => Some(bound),
+        _ => {
+            let message = format!("\"bound\" is \"off\" or \"100%\" to \"10000%\", not \"{}\"", text.value);
+            reader.problem(&text.place, message);
+            None
+        }
+    }
 }
 
 fn outlier(reader: &mut Reader<'_>, section: &Section<'_>) -> outlier::Settings {

@@ -30,6 +30,7 @@ use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::endpoint::LastCheck;
 use crate::snapshot::gate::Gate;
 use crate::snapshot::settings;
+use crate::snapshot::upstream::Balance;
 use crate::snapshot::upstream::Mask;
 use crate::snapshot::upstream::RingChange;
 use crate::snapshot::upstream::Upstream;
@@ -255,6 +256,7 @@ fn upstream_of(group: &Group) -> Upstream {
         ring: group.ring.clone(),
         change: group.change.clone(),
         endpoints: group.members.values().map(|known| known.endpoint.clone()).collect(),
+        balance: group.settings.load_bound.map(|bound| Balance::new(bound, &group.ring, &group.mask)),
         mask: group.mask.clone(),
         budget: group.budget.clone(),
         stats: group.stats.clone(),

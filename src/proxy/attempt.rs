@@ -18,6 +18,7 @@ use crate::proxy::forward::ExchangeError;
 use crate::retry::Failure;
 use crate::retry::Verdict;
 use crate::ring::Slot;
+use crate::ring::bounded::Bounded;
 use crate::route::action::Forward;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::upstream::Upstream;
@@ -60,13 +61,14 @@ pub async fn run<D: Downstream>(
     upstream.stats.of(proxy.worker.index).requests.add(1);
     let reach = upstream.settings.failover.map_or(usize::MAX, |further| further.saturating_add(1));
     let walk = upstream.ring.candidates(start(proxy, ctx, upstream).0).take(reach).enumerate();
-    let mut walk = walk.filter(|(_, slot)| upstream.mask.is_open(*slot));
+    let walk = walk.filter(|(_, slot)| upstream.mask.is_open(*slot));
+    let mut walk = Bounded::new(walk, |(_, slot)| upstream.is_over(slot));
     let (mut rank, mut slot) = walk.next().ok_or_else(|| ProxyError::new(Kind::NoEndpoint))?;
     let (mut is_fresh, mut retries) = (false, 0);
     loop {
         // Asking the same endpoint once more on a fresh connection is no further attempt.
         if !is_fresh {
-            enter(proxy, ctx, forward, upstream, slot, rank).await?;
+            enter(proxy, ctx, forward, upstream, slot, rank, walk.has_passed()).await?;
         }
         let failed = match once(proxy, ctx, forward, upstream, slot, is_fresh, body).await {
             Ok(answer) if !forward.retry.on.includes_status(answer.0.head.status()) => return Ok(commit(answer)),
@@ -101,7 +103,8 @@ pub async fn run<D: Downstream>(
     }
 }
 
-/// Begins an attempt at the endpoint of `slot`, the candidate of this rank, once it has a place for it.
+/// Begins an attempt at the endpoint of `slot`, the candidate of this rank, once it has a place for it. `has_passed` says that
+/// one before it was passed over for its load.
 async fn enter(
     proxy: &Proxy,
     ctx: &mut RequestContext,
@@ -109,9 +112,11 @@ async fn enter(
     upstream: &Upstream,
     slot: Slot,
     rank: usize,
+    has_passed: bool,
 ) -> Result<(), ProxyError> {
     let position = match (ctx.attempts, rank) {
         (0, 0) => Position::Owner,
+        (0, _) if has_passed => Position::Overflow,
         (0, _) => Position::Successor,
         _ => Position::Retry,
     };

@@ -135,7 +135,11 @@ impl RequestContext {
     pub fn enter(&mut self, worker: usize, slot: Slot, position: Position) {
         (self.slot, self.position, self.is_in_flight) = (Some(slot), Some(position), true);
         self.attempts += 1;
-        self.upstream().stats.of(worker).positions[position as usize].add(1);
+        let upstream = self.upstream();
+        upstream.stats.of(worker).positions[position as usize].add(1);
+        if upstream.balance.is_some() {
+            upstream.stats.of(worker).in_flight.inc();
+        }
     }
 
     /// Ends the attempt, if one is under way.
@@ -143,6 +147,9 @@ impl RequestContext {
         if let (true, Some(slot)) = (self.is_in_flight, self.slot) {
             let upstream = self.upstream();
             admission::leave(upstream, upstream.endpoint(slot), worker);
+            if upstream.balance.is_some() {
+                upstream.stats.of(worker).in_flight.dec();
+            }
             self.is_in_flight = false;
         }
     }

@@ -13,6 +13,7 @@
 //! let order: Vec<_> = ring.candidates(42).map(|slot| ring.id(slot).as_str()).collect();
 //! assert_eq!(order.len(), 2);
 //! ```
+pub mod bounded;
 pub mod build;
 pub mod candidates;
 pub mod change;

@@ -24,6 +24,8 @@ pub struct Upstream {
     pub tls: Option<Arc<TlsClient>>,
     /// What is spoken with its endpoints (default [`Protocol::Auto`]).
     pub protocol: Protocol,
+    /// How many requests in flight over the mean by weight, as a factor, make an endpoint be asked after others; `None` is off.
+    pub load_bound: Option<Ratio>,
     /// Longest time to connect, a TLS handshake included (default 1 s).
     pub connect_timeout: Duration,
     /// Longest time from a request sent to its response head, for each attempt; `None`: the route's timeout alone.
@@ -80,6 +82,7 @@ impl Upstream {
             failover: None,
             tls: None,
             protocol: Protocol::Auto,
+            load_bound: None,
             connect_timeout: Duration::from_secs(1),
             response_timeout: None,
             body_timeout: Duration::from_secs(300),

@@ -49,6 +49,8 @@ pub struct RouteCell {
 pub struct UpstreamCell {
     /// Requests that chose this upstream: what the retry budget is a share of.
     pub requests: Counter,
+    /// Requests on their way to endpoints; counted only where the load is bounded.
+    pub in_flight: Gauge,
     /// From a request sent to its response head.
     pub duration: HistogramCells,
     /// Exchanges by [`Position`] of the endpoint.

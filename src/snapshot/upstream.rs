@@ -1,9 +1,11 @@
 //! An upstream: its ring, its endpoints, who of them may get requests now. How it was discovered is not known here.
 use crate::base::ids::UpstreamName;
+use crate::base::units::Ratio;
 use crate::health::Availability;
 use crate::retry::budget::RetryBudget;
 use crate::ring::Ring;
 use crate::ring::Slot;
+use crate::ring::bounded;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::settings;
 use crate::snapshot::stats;
@@ -25,10 +27,33 @@ pub struct Upstream {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// For each slot, whether it is left out; over the ring, never part of it.
     pub mask: Mask,
+    /// What the load bound goes by; nothing when it is off.
+    pub balance: Option<Balance>,
     /// Retries granted, over all workers.
     pub budget: Arc<RetryBudget>,
     /// Its counters.
     pub stats: Arc<stats::Upstream>,
+}
+
+/// What the load bound needs to know of a moment beside what is counted.
+#[derive(Debug, Clone)]
+pub struct Balance {
+    /// The bound, as a factor of the mean.
+    bound: f64,
+    /// Weight of all endpoints that may get requests.
+    weight: f64,
+    /// The others: what still hangs on them is no measure of a fair share.
+    closed: Vec<Slot>,
+}
+
+impl Balance {
+    /// That of a ring under a mask.
+    pub fn new(bound: Ratio, ring: &Ring, mask: &Mask) -> Self {
+        let slots = (0..ring.members().len() as u32).map(Slot);
+        let (open, closed): (Vec<Slot>, Vec<Slot>) = slots.partition(|slot| mask.is_open(*slot));
+        let weight = open.iter().map(|slot| f64::from(ring.members()[slot.0 as usize].weight)).sum();
+        Self { bound: bound.0, weight, closed }
+    }
 }
 
 /// What the last change of a ring cost.
@@ -88,5 +113,21 @@ impl Upstream {
 
     fn is_available(&self, slot: Slot) -> bool {
         self.mask.availability(slot) == Availability::Open
+    }
+
+    /// Whether this endpoint has so many requests in flight that others should be asked before it.
+    #[inline]
+    pub fn is_over(&self, slot: Slot) -> bool {
+        self.balance.as_ref().is_some_and(|balance| self.is_over_bound(balance, slot))
+    }
+
+    fn is_over_bound(&self, balance: &Balance, slot: Slot) -> bool {
+        let mean = || {
+            let all = self.stats.sum(|cell| cell.in_flight.get());
+            let elsewhere = balance.closed.iter().map(|slot| self.endpoint(*slot).in_flight()).sum();
+            let weight = f64::from(self.ring.members()[slot.0 as usize].weight);
+            all.saturating_sub(elsewhere) as f64 * weight / balance.weight.max(1.0)
+        };
+        bounded::is_over(balance.bound, self.endpoint(slot).in_flight(), mean)
     }
 }

@@ -30,6 +30,8 @@ labels! {
         Owner = "owner",
         /// A later candidate: those before it are out.
         Successor = "successor",
+        /// A later candidate: those before it are out or have too many requests in flight.
+        Overflow = "overflow",
         /// A further attempt.
         Retry = "retry",
     }

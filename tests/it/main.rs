@@ -26,6 +26,7 @@ mod http2;
 mod http2_attacks;
 mod ketama;
 mod leaving;
+mod load;
 mod overload;
 mod packaging;
 mod reload;

@@ -1,2 +1,3 @@
 //! PURE answers about rings, for commands and the admin interface alike.
 pub mod explain;
+pub mod ring;

@@ -22,6 +22,14 @@ SIGNALS of a running proxy
 FILES
   Every key with its default is in config/full.toml, explained in config/REFERENCE.md; `ringway schema` is for editors.";
 
+pub(super) const RING: &str = "\
+The numbers count keys, not requests: a key that takes a tenth of the traffic is one key.
+
+EXAMPLES
+  ringway ring -c ringway.toml                             share of each endpoint, imbalance, memory, build time
+  ringway ring -c ringway.toml --upstream cache --json     the same of one upstream, for scripts
+  ringway ring -c ringway.toml --svg ring.svg              and a picture";
+
 pub(super) const RUN: &str = "\
 The file is watched: save it, and the change is taken up whole or not at all. What the program says of itself goes to standard \
 error, the access log to standard output, unless [log] says otherwise.

@@ -5,6 +5,8 @@ pub mod demo;
 pub mod drain;
 pub mod explain;
 mod help;
+pub mod picture;
+pub mod ring;
 pub mod run;
 pub mod schema;
 
@@ -69,6 +71,9 @@ enum Command {
     /// Tell which endpoint a request goes to, and why
     #[command(after_long_help = help::EXPLAIN)]
     Explain(ExplainArgs),
+    /// Tell how evenly each upstream's keys are shared out, and draw it
+    #[command(after_long_help = help::RING)]
+    Ring(RingArgs),
     /// Show a running proxy's upstreams and endpoints
     #[command(after_long_help = help::STATUS)]
     Status {
@@ -138,6 +143,23 @@ pub struct ExplainArgs {
     json: bool,
 }
 
+/// What `ring` takes.
+#[derive(Debug, Args)]
+pub struct RingArgs {
+    /// The configuration
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    config: PathBuf,
+    /// Only this upstream
+    #[arg(long, value_name = "NAME")]
+    upstream: Option<String>,
+    /// Write a picture, SVG for light and dark pages, to this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// What commands to a running proxy take.
 #[derive(Debug, Args)]
 pub struct AdminArgs {
@@ -172,6 +194,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Explain(args)), _) => explain::run(&args),
         (Some(Command::Status { args, ready: true }), _) => admin::ready(&args),
         (Some(Command::Status { args, ready: false }), _) => admin::status(&args),
+        (Some(Command::Ring(args)), _) => ring::run(&args),
         (Some(Command::Reload(args)), _) => admin::reload(&args),
         (Some(Command::Drain { which, wait, timeout }), _) => drain::drain(&which, wait.then_some(timeout)),
         (Some(Command::Undrain(which)), _) => drain::undrain(&which),

@@ -36,6 +36,40 @@ fn check_sums_a_good_file_up_and_lists_all_that_is_wrong_with_a_bad_one() {
 }
 
 #[test]
+fn ring_tells_and_draws_who_owns_how_much() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, svg) = (folder.path().join("r.toml"), folder.path().join("ring.svg"));
+    let endpoints = |count: usize| -> String {
+        (0..count).map(|n| format!("{{ id = \"e{n}\", address = \"10.0.0.1:{}\" }}, ", n + 1)).collect()
+    };
+    let listen = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"small\"\nkey = [\"path\"]\n";
+    let ketama = "ring = { algorithm = \"ketama\" }\n";
+    let (few, many) = (endpoints(3), endpoints(200));
+    let config =
+        format!("{listen}[upstream.small]\nendpoints = [{few}]\n{ketama}[upstream.large]\nendpoints = [{many}]\n");
+    std::fs::write(&path, config).unwrap();
+    let config = path.to_str().unwrap();
+    let output = command(&["ring", "-c", config, "--svg", svg.to_str().unwrap()]);
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("upstream large  ringway, 160 vnodes, 2 probes") && said.contains("200 endpoints, 32000 points"),
+        "{said}"
+    );
+    let drawn = std::fs::read_to_string(&svg).unwrap();
+    assert!(
+        drawn.starts_with("<svg ") && drawn.contains("small (ketama)") && drawn.contains("prefers-color-scheme:dark")
+    );
+    let output = command(&["ring", "-c", config, "--upstream", "small", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    let ring = &told["upstreams"][0];
+    assert_eq!((ring["points"].as_u64(), ring["algorithm"].as_str()), (Some(480), Some("ketama")));
+    let shares = ring["endpoints"].as_array().unwrap().iter().map(|endpoint| endpoint["share"].as_f64().unwrap());
+    assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9);
+    let output = command(&["ring", "-c", config, "--upstream", "smal"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+}
+
+#[test]
 fn wrong_usage_is_exit_code_2_and_a_taken_port_is_1() {
     assert_eq!(command(&["fly"]).status.code(), Some(2));
     assert_eq!(command(&[]).status.code(), Some(2));

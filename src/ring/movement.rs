@@ -109,8 +109,8 @@ fn sweep(points: &[u64], arcs: &[u64], further: &[u64], probes: u32, mut visit: 
         so_far.longer -= 1.0;
         visit((arc & SLOT_MASK) as usize, so_far.share);
     }
-    // Longer than all arcs: no probe is as far from its point.
-    further.for_each(|_| visit(NO_SLOT, so_far.share));
+    // Longer than all arcs: no probe is as far from its point, which matters only when there are several.
+    further.for_each(|length| visit(NO_SLOT, so_far.at(length_of(*length), probes).share));
 }
 
 /// How far a sweep over the sorted arcs has come.

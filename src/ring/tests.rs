@@ -236,6 +236,16 @@ proptest! {
 }
 
 #[test]
+fn movement_is_exact_when_a_kept_arc_is_longer_than_any_of_the_union() {
+    let settings = Settings { probes: 1, vnodes: 5, ..Settings::default() };
+    let old = ring(&settings, &[member("19", 1), member("9a9tq:074", 1), member("qgg", 4)]);
+    let new = ring(&settings, &[member("19", 1), member("9a9tq:074", 3)]);
+    for (before, after) in [(&old, &new), (&new, &old)] {
+        assert!((movement::moved(before, after) - naive_moved(before, after)).abs() < 1e-9);
+    }
+}
+
+#[test]
 fn an_empty_ring_has_no_candidates() {
     let empty = ring(&Settings::default(), &[]);
     assert_eq!(empty.candidates(1).next(), None);

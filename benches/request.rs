@@ -1,9 +1,12 @@
-//! The pure steps of a request: head parsed, key extracted, route found, head encoded.
+//! The pure steps of a request: head parsed, view taken, route found, key extracted, head encoded.
 #![allow(missing_docs, reason = "a benchmark has no readers of its documentation")]
 use bytes::BytesMut;
 use criterion::{Criterion, criterion_group, criterion_main};
+use ringway::base::clock;
 use ringway::base::hash::PlacementHash;
-use ringway::base::ids::{ListenerName, RouteName, UpstreamName};
+use ringway::base::ids::{EndpointId, ListenerName, RouteName, UpstreamName};
+use ringway::control::build;
+use ringway::control::state::{Desired, State};
 use ringway::head::edits::Edits;
 use ringway::head::{Client, Head};
 use ringway::http1::framing::BodyLength;
@@ -13,8 +16,12 @@ use ringway::key::KeySpec;
 use ringway::route::action::{Action, Forward};
 use ringway::route::path::PathPattern;
 use ringway::route::{Matcher, Route, RouteTable};
+use ringway::snapshot::handle::{SnapshotHandle, ViewCell};
+use ringway::snapshot::settings::{Endpoint, Upstream};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
 
 const REQUEST: &[u8] = b"GET /s/item/7919/detail?lang=en HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: bench/1.0\r\n\
     Accept: text/html,application/json;q=0.9\r\nAccept-Encoding: gzip, br\r\nCookie: sid=0123456789abcdef; theme=dark\r\n\r\n";
@@ -73,5 +80,20 @@ fn routes(c: &mut Criterion) {
     c.bench_function("route_find/21", |b| b.iter(|| table.find(&listener, black_box(&head))));
 }
 
-criterion_group!(benches, heads, keys, routes);
+/// The newest snapshot, when nothing was published since the last request.
+fn view(c: &mut Criterion) {
+    let endpoint =
+        Endpoint { id: EndpointId::new("a"), address: "10.0.0.1:80".parse().expect("an address"), weight: 1 };
+    let desired = Desired {
+        listeners: Vec::new(),
+        routes: Vec::new(),
+        upstreams: vec![Upstream::new(UpstreamName::new("u"), vec![endpoint])],
+        drain_timeout: Duration::from_secs(1),
+    };
+    let (snapshot, _) = build::build(&mut State::new(1), desired, clock::now()).expect("these settings are fine");
+    let cell = ViewCell::new(Arc::new(SnapshotHandle::new(Arc::new(snapshot))));
+    c.bench_function("view", |b| b.iter(|| black_box(&cell).get()));
+}
+
+criterion_group!(benches, heads, view, keys, routes);
 criterion_main!(benches);

@@ -1,4 +1,4 @@
-//! The ring: build, look-up (each waiting for the last, and independent ones), the check before publication.
+//! The ring: build, change, look-up (each waiting for the last, and independent ones), the check before publication.
 #![allow(missing_docs, reason = "a benchmark has no readers of its documentation")]
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ringway::base::hash::mix64;
@@ -27,9 +27,30 @@ fn build(c: &mut Criterion) {
         });
     }
     let members = members(1000);
-    let ring = Ring::build(&Settings::default(), &members).expect("these members are fine");
-    group.bench_function("verify/1000", |b| b.iter(|| verify(&ring, &members).is_ok()));
-    group.bench_function("shares/1000", |b| b.iter(|| movement::shares(&ring)));
+    group.bench_function("ketama/1000", |b| b.iter(|| Ring::build(&Settings::ketama(), &members).is_ok()));
+    group.finish();
+}
+
+/// What a reload costs when one endpoint of many comes, goes or gets another weight.
+fn change(c: &mut Criterion) {
+    let mut group = c.benchmark_group("ring_change");
+    group.sample_size(20);
+    for count in [100, 1000, 10_000] {
+        let before = members(count);
+        let ring = Ring::build(&Settings::default(), &before).expect("these members are fine");
+        let (mut more, mut fewer, mut heavier) = (before.clone(), before.clone(), before.clone());
+        more.push(Member { id: EndpointId::new("10.0.3.999:8080"), weight: 1 });
+        fewer.remove(count / 2);
+        heavier[count / 2].weight = 2;
+        for (name, members) in [("add", &more), ("remove", &fewer), ("re-weight", &heavier)] {
+            group.bench_function(BenchmarkId::new(name, count), |b| b.iter(|| ring.change(members).is_ok()));
+            let after = ring.change(members).expect("these members are fine");
+            let moved = BenchmarkId::new(format!("moved/{name}"), count);
+            group.bench_function(moved, |b| b.iter(|| movement::moved(&ring, &after)));
+        }
+        group.bench_function(BenchmarkId::new("verify", count), |b| b.iter(|| verify(&ring, &before).is_ok()));
+        group.bench_function(BenchmarkId::new("shares", count), |b| b.iter(|| movement::shares(&ring)));
+    }
     group.finish();
 }
 
@@ -54,9 +75,16 @@ fn lookup(c: &mut Criterion) {
                 owner
             });
         });
+        group.bench_function(BenchmarkId::new("second", &name), |b| {
+            let mut key = 0;
+            b.iter(|| {
+                key += 1;
+                ring.candidates(black_box(mix64(key))).nth(1)
+            });
+        });
     }
     group.finish();
 }
 
-criterion_group!(benches, build, lookup);
+criterion_group!(benches, build, change, lookup);
 criterion_main!(benches);

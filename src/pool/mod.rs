@@ -25,6 +25,8 @@ use tokio::sync::Notify;
 
 /// How often idle connections are looked through.
 pub const SWEEP: Duration = Duration::from_secs(1);
+/// The serial of no view.
+const NEVER: u64 = 0;
 
 /// A way to an endpoint, for one request.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ pub struct Pool {
     idle: RefCell<HashMap<u64, Idle, ByUid>>,
     shared: RefCell<HashMap<u64, Hub, ByUid>>,
     sweeps: Cell<u64>,
+    /// The serial of the view that was last searched for endpoints that are gone.
     known_at: Cell<u64>,
     /// Endpoints that are draining: what comes back from them is not kept.
     draining: RefCell<HashSet<u64, ByUid>>,
@@ -74,7 +77,7 @@ impl Pool {
             idle: RefCell::default(),
             shared: RefCell::default(),
             sweeps: Cell::new(0),
-            known_at: Cell::new(0),
+            known_at: Cell::new(NEVER),
             draining: RefCell::default(),
         }
     }
@@ -145,7 +148,7 @@ impl Pool {
         let dialing = loop {
             let waits_for = {
                 let mut shared = self.shared.borrow_mut();
-                let hub = shared.entry(endpoint.uid).or_default();
+                let hub = shared.entry(endpoint.uid).or_insert_with(|| self.note_newcomer());
                 if let Some(lease) = hub.lease(security, is_fresh, self.sweeps.get()) {
                     return Ok(Connection::Http2(lease));
                 }
@@ -183,7 +186,7 @@ impl Pool {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let list = idle.entry(endpoint.uid).or_default();
+        let list = idle.entry(endpoint.uid).or_insert_with(|| self.note_newcomer());
         list.max_sweeps = max_sweeps(settings);
         if list.connections.len() >= settings.max_idle {
             list.connections.pop_front();
@@ -211,7 +214,14 @@ impl Pool {
         });
     }
 
-    /// Endpoints that have connections but are draining or not in the newest snapshot; sought only after a change.
+    /// A first connection may be to an endpoint that was removed since its request began: the next sweep has to look.
+    fn note_newcomer<T: Default>(&self) -> T {
+        self.known_at.set(NEVER);
+        T::default()
+    }
+
+    /// Endpoints that have connections but are draining or not in the newest snapshot; sought only after a change, or when one has
+    /// its first connection.
     fn gone(&self) -> HashSet<u64> {
         let view = self.worker.view();
         if self.known_at.replace(view.serial) == view.serial {

@@ -95,6 +95,24 @@ fn a_removed_endpoint_finishes_what_it_has_begun() {
 }
 
 #[test]
+fn a_connection_that_comes_back_late_from_a_removed_endpoint_is_not_kept() {
+    let (origins, both) = fleet(&["a", "b"]);
+    let ringway = Ringway::start(&format!("{BY_PATH}{both}"));
+    let path =
+        (0..).map(|n| format!("/{n}")).find(|path| ringway.client().get(path).unwrap().header("x-origin") == Some("b"));
+    let before = origins[1].requests().len();
+    // Long after idle connections were looked through for the change.
+    origins[1].script(Script { delay: Duration::from_millis(2500), ..Script::default() });
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| ringway.client().get(&path.unwrap()).unwrap());
+        origins[1].wait_for_requests(before + 1);
+        ringway.rewrite_config(&format!("{BY_PATH}{}", upstream(&[&origins[0]])));
+        assert_eq!(slow.join().unwrap().header("x-origin"), Some("b"));
+    });
+    wait_for("its connection to close", || (origins[1].open_connections() == 0).then_some(()));
+}
+
+#[test]
 fn what_hangs_on_a_removed_endpoint_is_closed_after_the_drain_timeout() {
     let (origins, both) = fleet(&["a", "b"]);
     let server = "[server]\nworkers = 2\ndrain_timeout = \"300ms\"\n";

@@ -3,6 +3,7 @@ use crate::listener::Front;
 use crate::listener::door::Door;
 use crate::listener::h2;
 use crate::listener::http1;
+use crate::listener::limits::Held;
 use crate::listener::proxy_header;
 use crate::net::certs;
 use crate::net::stream::Socket;
@@ -10,6 +11,7 @@ use crate::net::stream::Stream;
 use crate::proxy::context::ClientCertificate;
 use crate::proxy::context::ConnInfo;
 use crate::telemetry::labels::RefusedReason;
+use crate::worker::wheel::Deadline;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -58,39 +60,61 @@ pub fn start(front: &Rc<Front>, door: &Rc<Door>, stream: Socket, peer: SocketAdd
     }));
 }
 
-async fn serve(door: Rc<Door>, mut stream: Socket, peer: SocketAddr) {
+async fn serve(door: Rc<Door>, stream: Socket, peer: SocketAddr) {
+    // One deadline from accept to the first head, whatever has to come before it.
+    let deadline = door.worker.wheel.deadline();
+    deadline.set(door.settings().header_timeout);
+    // In a box: a connection should not carry the room of its beginning to its end.
+    match Box::pin(open(&door, stream, peer, &deadline)).await {
+        Ok(Opened { stream, is_h2: true, conn, _held }) => Box::pin(h2::serve(door, stream, conn, deadline)).await,
+        Ok(Opened { stream, is_h2: false, conn, _held }) => http1::serve(door, stream, conn, deadline).await,
+        Err(refused) => refused.into_iter().for_each(|reason| door.refused(reason)),
+    }
+}
+
+/// A connection on which requests may come.
+struct Opened {
+    stream: Stream,
+    is_h2: bool,
+    conn: Rc<ConnInfo>,
+    /// Counts for its address.
+    _held: Option<Held>,
+}
+
+/// What comes before requests: who is there, whether it may, TLS, and which protocol. Fails with the reason to count, if there is
+/// one.
+async fn open(
+    door: &Rc<Door>,
+    mut stream: Socket,
+    peer: SocketAddr,
+    deadline: &Deadline,
+) -> Result<Opened, Option<RefusedReason>> {
     let plan = door.plan();
     let peer = match &plan.settings.proxy_protocol {
         None => peer,
-        Some(trusted) => match Box::pin(proxy_header::read(&door, &mut stream, peer, trusted)).await {
-            Some(client) => client,
-            None => return door.refused(RefusedReason::ProxyProtocol),
-        },
+        Some(trusted) => Box::pin(proxy_header::read(door, &mut stream, peer, trusted, deadline))
+            .await
+            .ok_or(RefusedReason::ProxyProtocol)?,
     };
-    let _held = match plan.settings.max_connections_per_ip {
+    let held = match plan.settings.max_connections_per_ip {
         None => None,
-        Some(most) => match plan.addresses.hold(peer.ip(), most) {
-            None => return door.refused(RefusedReason::MaxConnectionsPerIp),
-            held => held,
-        },
+        Some(most) => Some(plan.addresses.hold(peer.ip(), most).ok_or(RefusedReason::MaxConnectionsPerIp)?),
     };
     let protocols = plan.settings.protocols;
     let (stream, is_h2, client_certificate) = match &plan.tls {
         None => {
-            let is_h2 = protocols.h2 && (!protocols.http1 || speaks_h2(&door, &stream).await);
+            let is_h2 = protocols.h2 && (!protocols.http1 || speaks_h2(door, &stream, deadline).await);
             (Stream::Plain(stream), is_h2, None)
         }
         // In a box: connections in clear should not carry the room a handshake needs.
-        Some(acceptor) => match Box::pin(handshake(&door, acceptor, stream)).await {
-            Ok(stream) => {
-                let session = stream.get_ref().1;
-                let is_h2 = session.alpn_protocol().map_or(!protocols.http1, |name| name == b"h2");
-                let leaf = session.peer_certificates().and_then(<[_]>::first);
-                let client_certificate = leaf.map(|leaf| Box::new(ClientCertificate::new(leaf)));
-                (Stream::ServerTls(stream), is_h2, client_certificate)
-            }
-            Err(refused) => return refused.into_iter().for_each(|reason| door.refused(reason)),
-        },
+        Some(acceptor) => {
+            let stream = Box::pin(handshake(door, acceptor, stream, deadline)).await?;
+            let session = stream.get_ref().1;
+            let is_h2 = session.alpn_protocol().map_or(!protocols.http1, |name| name == b"h2");
+            let leaf = session.peer_certificates().and_then(<[_]>::first);
+            let client_certificate = leaf.map(|leaf| Box::new(ClientCertificate::new(leaf)));
+            (Stream::ServerTls(stream), is_h2, client_certificate)
+        }
     };
     let conn = Rc::new(ConnInfo {
         listener: door.name.clone(),
@@ -100,18 +124,11 @@ async fn serve(door: Rc<Door>, mut stream: Socket, peer: SocketAddr) {
         client_certificate,
         trusted_proxies: door.trusted_proxies(),
     });
-    drop(plan);
-    if is_h2 {
-        Box::pin(h2::serve(door, stream, conn)).await;
-    } else {
-        http1::serve(door, stream, conn).await;
-    }
+    Ok(Opened { stream, is_h2, conn, _held: held })
 }
 
 /// Looks at the first bytes without taking them. A client that does not say enough in time is left to `http1`.
-async fn speaks_h2(door: &Rc<Door>, stream: &Socket) -> bool {
-    let deadline = door.worker.wheel.deadline();
-    deadline.set(door.settings().header_timeout);
+async fn speaks_h2(door: &Door, stream: &Socket, deadline: &Deadline) -> bool {
     let mut has_ended = false;
     loop {
         let mut first = [0; H2_PREFACE.len()];
@@ -146,9 +163,8 @@ async fn handshake(
     door: &Door,
     acceptor: &TlsAcceptor,
     stream: Socket,
+    deadline: &Deadline,
 ) -> Result<Box<TlsStream<Socket>>, Option<RefusedReason>> {
-    let deadline = door.worker.wheel.deadline();
-    deadline.set(door.settings().header_timeout);
     // Until the client speaks, nothing is held for it but its socket.
     let mut first = [0];
     let spoken = poll_fn(|cx| match stream.poll_peek(cx, &mut first) {

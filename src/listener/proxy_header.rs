@@ -3,6 +3,7 @@ use crate::listener::door::Door;
 use crate::net::proxy_protocol;
 use crate::net::proxy_protocol::Progress;
 use crate::net::stream::Socket;
+use crate::worker::wheel::Deadline;
 use bytes::BytesMut;
 use ipnet::IpNet;
 use std::future::poll_fn;
@@ -13,14 +14,20 @@ use tokio::io::AsyncReadExt;
 
 /// Who is behind `peer`, by its header: itself when it speaks for itself. `None`: it may not speak here, or said nothing usable in
 /// time.
-pub async fn read(door: &Door, stream: &mut Socket, peer: SocketAddr, trusted: &[IpNet]) -> Option<SocketAddr> {
+pub async fn read(
+    door: &Door,
+    stream: &mut Socket,
+    peer: SocketAddr,
+    trusted: &[IpNet],
+    deadline: &Deadline,
+) -> Option<SocketAddr> {
     let ip = peer.ip().to_canonical();
     if !trusted.iter().any(|network| network.contains(&ip)) {
         tracing::debug!(%peer, "A peer that may not send PROXY headers was refused.");
         return None;
     }
     let mut seen = door.worker.buffers.take();
-    let client = header(door, stream, &mut seen).await;
+    let client = header(door, stream, &mut seen, deadline).await;
     door.worker.buffers.give(seen);
     match client {
         Ok(client) => Some(client.unwrap_or(peer)),
@@ -31,9 +38,12 @@ pub async fn read(door: &Door, stream: &mut Socket, peer: SocketAddr, trusted: &
     }
 }
 
-async fn header(door: &Door, stream: &mut Socket, seen: &mut BytesMut) -> io::Result<Option<SocketAddr>> {
-    let deadline = door.worker.wheel.deadline();
-    deadline.set(door.settings().header_timeout);
+async fn header(
+    door: &Door,
+    stream: &mut Socket,
+    seen: &mut BytesMut,
+    deadline: &Deadline,
+) -> io::Result<Option<SocketAddr>> {
     seen.resize(proxy_protocol::MAX_V2, 0);
     let mut taken = 0;
     loop {

@@ -3,6 +3,7 @@ use crate::harness::http::{raw, raw_for};
 use crate::harness::program::Ringway;
 use crate::harness::{PATIENCE, wait_for};
 use crate::routes::one;
+use ringway::base::clock;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -91,6 +92,36 @@ fn a_proxy_header_that_never_comes_is_not_waited_for() {
     let ringway = Ringway::start(&format!("{WHO}{upstream}{}", listener(keys)));
     assert_eq!(raw_for(ringway.address, b"PROXY TCP4 ", PATIENCE), b"");
     assert_eq!(refused(&ringway, "proxy_protocol"), 1.0);
+}
+
+#[test]
+fn the_time_for_a_first_head_counts_from_accept_whatever_comes_before_it() {
+    let (_origin, upstream) = one();
+    let allowed = Duration::from_secs(3);
+    let start = |keys: &str| {
+        let keys = format!("header_timeout = \"3s\"\n{keys}");
+        Ringway::start(&format!("{WHO}{upstream}{}", listener(&keys)))
+    };
+    let (plain, behind) = (start(""), start("proxy_protocol = { trusted = [\"127.0.0.1\"] }"));
+    // Silent for two seconds, then the beginning of a head: one second is left for the rest.
+    let closed_after = |ringway: &Ringway, begin: &[u8]| {
+        let (mut stream, accepted) = (TcpStream::connect(ringway.address).unwrap(), clock::now());
+        std::thread::sleep(Duration::from_secs(2));
+        stream.write_all(begin).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        accepted.elapsed()
+    };
+    std::thread::scope(|scope| {
+        let cases =
+            [(&plain, &b"GET / HT"[..]), (&behind, b"PROXY UNKNOWN\r\nGET / HT"), (&behind, b"PROXY UNKNOWN\r\n")];
+        for (ringway, begin) in cases {
+            scope.spawn(move || {
+                let took = closed_after(ringway, begin);
+                assert!(took >= allowed && took < Duration::from_millis(4500), "{}: {took:?}", begin.escape_ascii());
+            });
+        }
+    });
 }
 
 #[test]

@@ -55,10 +55,8 @@ pub struct Side {
 }
 
 /// Serves requests until the client leaves, misbehaves or is asked to go.
-pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>) {
+pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>, deadline: Deadline) {
     let batch = Batch::new(door.worker.clone(), stream, Some(Meter::default()));
-    let deadline = door.worker.wheel.deadline();
-    deadline.set(door.settings().header_timeout);
     let connection = match shake(&door, &batch, &deadline).await {
         Ok(connection) => connection,
         Err(reason) => return reason.into_iter().for_each(|reason| door.refused(reason)),

@@ -79,9 +79,7 @@ enum Outcome {
 }
 
 /// Serves requests until the client leaves, misbehaves or is asked to go.
-pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>) {
-    let deadline = door.worker.wheel.deadline();
-    deadline.set(door.settings().header_timeout);
+pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>, deadline: Deadline) {
     let limits = door.settings().limits;
     let side = Side {
         wire: Wire::new(stream),
@@ -97,8 +95,9 @@ pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>) {
         door,
     };
     let side = Rc::new(RefCell::new(side));
+    let mut is_first = true;
     loop {
-        let Some(next) = next_head(&side).await else { return };
+        let Some(next) = next_head(&side, std::mem::take(&mut is_first)).await else { return };
         let outcome = match next {
             Ok(request) => Box::pin(turn(&side, request, &conn)).await,
             Err((request, kind)) => Box::pin(refuse(&side, request, kind, &conn)).await,
@@ -113,11 +112,11 @@ pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>) {
     }
 }
 
-/// Waits for the next request's head. `None`: the connection is over.
-async fn next_head(side: &Rc<RefCell<Side>>) -> Option<Result<Box<Draft>, (Box<Draft>, Kind)>> {
+/// Waits for the next request's head. `None`: the connection is over. The time for the first one runs already.
+async fn next_head(side: &Rc<RefCell<Side>>, is_first: bool) -> Option<Result<Box<Draft>, (Box<Draft>, Kind)>> {
     let mut draft = None;
     let mut has_begun = false;
-    let read = poll_fn(|cx| side.borrow_mut().poll_request_head(cx, &mut draft, &mut has_begun)).await;
+    let read = poll_fn(|cx| side.borrow_mut().poll_request_head(cx, &mut draft, &mut has_begun, is_first)).await;
     let draft = draft.unwrap_or_default();
     let side = side.borrow();
     let kind = match read {
@@ -142,6 +141,7 @@ impl Side {
         cx: &mut Context<'_>,
         draft: &mut Option<Box<Draft>>,
         has_begun: &mut bool,
+        is_first: bool,
     ) -> Poll<Result<(), HeadError>> {
         let door = self.door.clone();
         let mut head = draft.take().unwrap_or_else(|| door.worker.buffers.take_draft());
@@ -154,7 +154,9 @@ impl Side {
         door.worker.buffers.give_draft(head);
         if self.wire.has_input() && !*has_begun {
             *has_begun = true;
-            self.deadline.set(door.settings().header_timeout);
+            if !is_first {
+                self.deadline.set(door.settings().header_timeout);
+            }
         }
         if door.is_draining() && !*has_begun {
             return Poll::Ready(Err(HeadError::Closed));

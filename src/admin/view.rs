@@ -8,6 +8,7 @@ use crate::control::apply;
 use crate::control::history;
 use crate::ring::Slot;
 use crate::ring::fingerprint;
+use crate::ring::movement;
 use crate::snapshot::Snapshot;
 use crate::snapshot::endpoint::Endpoint as Server;
 use crate::snapshot::upstream::Upstream as Group;
@@ -242,7 +243,6 @@ pub fn ring(group: &Group) -> Ring {
         entitled: f64::from(member.weight) / weights.max(1.0),
     };
     let endpoints: Vec<RingShare> = ring.members().iter().enumerate().map(share).collect();
-    let wanted = endpoints.iter().filter(|endpoint| endpoint.weight > 0);
     Ring {
         upstream: group.name.to_string(),
         algorithm: settings.algorithm.as_str().to_string(),
@@ -251,7 +251,7 @@ pub fn ring(group: &Group) -> Ring {
         probes: settings.probes,
         points: ring.point_count(),
         memory_bytes: ring.memory_bytes(),
-        peak_to_mean: wanted.map(|endpoint| endpoint.share / endpoint.entitled).fold(0.0, f64::max),
+        peak_to_mean: movement::peak_to_mean(ring.members(), &group.change.shares),
         moved: group.change.moved,
         endpoints,
     }

@@ -1,6 +1,7 @@
 //! Words everyone uses: ids, hash, units, clock. Knows nothing of the rest of the crate.
 pub mod address;
 pub mod clock;
+pub mod dice;
 pub mod hash;
 pub mod ids;
 pub mod units;

@@ -5,7 +5,7 @@
 use crate::base::address::Address;
 use crate::base::address::HostPort;
 use crate::base::clock;
-use crate::base::hash::mix64;
+use crate::base::dice::Dice;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::io;
@@ -26,8 +26,6 @@ const MAX_AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Most addresses taken of one answer.
 const MAX_ADDRESSES: usize = 64;
-/// By how much an interval differs from its setting: a tenth more or less.
-const JITTER: f64 = 0.1;
 /// Answers that may wait; a look-up that has one more waits with it.
 const MAX_ANSWERS: usize = 64;
 
@@ -62,7 +60,7 @@ pub struct Names {
     answers: mpsc::Receiver<Answer>,
     sender: mpsc::Sender<Answer>,
     running: JoinSet<()>,
-    dice: u64,
+    dice: Dice,
 }
 
 #[derive(Debug)]
@@ -81,7 +79,7 @@ impl Default for Names {
             answers,
             sender,
             running: JoinSet::new(),
-            dice: clock::since_epoch().as_nanos() as u64,
+            dice: Dice::new(clock::since_epoch().as_nanos() as u64),
         }
     }
 }
@@ -148,10 +146,8 @@ impl Names {
 
     /// Has its name looked up again when its time comes; an answer that came late about a name nobody wants is dropped.
     fn take_in(&mut self, answer: Answer) -> Option<Answer> {
-        self.dice = self.dice.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let roll = (mix64(self.dice) >> 11) as f64 / (1u64 << 53) as f64;
         let wanted = self.wanted.get_mut(&answer.name)?;
-        wanted.due = Some(clock::now() + wanted.every.mul_f64(1.0 - JITTER + 2.0 * JITTER * roll));
+        wanted.due = Some(clock::now() + self.dice.around(wanted.every));
         Some(answer)
     }
 }

@@ -9,7 +9,7 @@ pub mod tcp;
 use crate::base::address::Address;
 use crate::base::address::Location;
 use crate::base::clock;
-use crate::base::hash::mix64;
+use crate::base::dice::Dice;
 use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
 use crate::health::check::HealthCheck;
@@ -30,8 +30,6 @@ pub const MAX_AT_ONCE: usize = 256;
 const MAX_ANSWERS: usize = 1024;
 /// How much of a body is looked at.
 const MAX_BODY: usize = 64 << 10;
-/// By how much an interval differs from its setting: a tenth more or less.
-const JITTER: f64 = 0.1;
 
 /// Who is asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,7 +124,7 @@ impl Prober {
     pub fn start(&self, target: Target, check: Arc<HealthCheck>, is_first: bool) -> Probing {
         let (slots, answers) = (self.slots.clone(), self.answers.clone());
         Probing(tokio::spawn(async move {
-            let mut dice = Dice(target.uid ^ clock::since_epoch().as_nanos() as u64);
+            let mut dice = Dice::new(target.uid ^ clock::since_epoch().as_nanos() as u64);
             if !is_first {
                 tokio::time::sleep(dice.within(check.interval)).await;
             }
@@ -163,42 +161,4 @@ async fn ask(target: &Target, check: &HealthCheck) -> Result<(), ProbeError> {
         }
     };
     tokio::time::timeout(check.timeout, answer).await.unwrap_or(Err(ProbeError::Timeout(check.timeout)))
-}
-
-/// Randomness enough to keep checks apart.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        (mix64(self.0) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn within(&mut self, interval: Duration) -> Duration {
-        interval.mul_f64(self.roll())
-    }
-
-    fn around(&mut self, interval: Duration) -> Duration {
-        interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * self.roll())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn checks_are_spread_over_an_interval_and_then_a_tenth_around_it() {
-        let mut dice = Dice(7);
-        let second = Duration::from_secs(1);
-        let first: Vec<Duration> = (0..1000).map(|_| dice.within(second)).collect();
-        for tenth in 0..10 {
-            let (from, to) = (second / 10 * tenth, second / 10 * (tenth + 1));
-            assert!(first.iter().any(|pause| (from..to).contains(pause)), "none in {from:?}..{to:?}");
-        }
-        for _ in 0..1000 {
-            let pause = dice.around(second);
-            assert!((Duration::from_millis(900)..=Duration::from_millis(1100)).contains(&pause), "{pause:?}");
-        }
-    }
 }

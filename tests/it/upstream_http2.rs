@@ -3,7 +3,7 @@ use crate::harness::h2::{self, END_HEADERS, END_STREAM, Frames, HEADERS};
 use crate::harness::origin::Origin;
 use crate::harness::program::Ringway;
 use crate::harness::tls::{Authority, Relay, server_config, write};
-use crate::harness::wait_for;
+use crate::harness::{PATIENCE, wait_for};
 use crate::hashing::BY_PATH;
 use ::h2::server;
 use bytes::Bytes;
@@ -301,8 +301,10 @@ fn an_endpoint_that_speaks_something_else_is_a_bad_one() {
 
 #[test]
 fn a_client_that_leaves_resets_its_stream_alone() {
-    let (address, serving) = scripted(vec![Box::new(|frames| {
+    let (arrived, arrival) = std::sync::mpsc::channel();
+    let (address, serving) = scripted(vec![Box::new(move |frames| {
         wait_for_end(frames, 1);
+        arrived.send(()).unwrap();
         let reset = frames.find("a reset", |frame| frame.kind == h2::RST_STREAM);
         assert_eq!((reset.stream, reset.code()), (1, 8));
         answer_ok(frames, 3);
@@ -311,7 +313,8 @@ fn a_client_that_leaves_resets_its_stream_alone() {
     let ringway = Ringway::start(&format!("[server]\nworkers = 1\n{}", upstream(address, "idle_timeout = \"1s\"")));
     let mut leaving = Frames::connect(ringway.address);
     leaving.head(1, true, &h2::get("/slow"));
-    wait_for("the request", || (ringway.metrics().sum("ringway_endpoint_in_flight") == 1.0).then_some(()));
+    // A request is counted before it is on its way: only the endpoint knows that it has come.
+    arrival.recv_timeout(PATIENCE).unwrap();
     drop(leaving);
     wait_for("its end", || (ringway.metrics().sum("ringway_endpoint_in_flight") == 0.0).then_some(()));
     assert_eq!(ringway.client().get("/next").unwrap().status, 200);

@@ -1,6 +1,7 @@
 //! What is tried again, where, and what never is.
 use crate::harness::origin::{Cut, Origin, Script};
 use crate::harness::program::Ringway;
+use crate::harness::wait_for;
 use crate::hashing::{BY_PATH, fleet, upstream};
 use ringway::base::clock;
 use std::time::Duration;
@@ -134,5 +135,5 @@ fn a_retry_waits_as_long_as_it_is_told() {
     owner.stop();
     let metrics = ringway.metrics();
     assert_eq!(metrics.sum_of("ringway_retries_total", &[("reason", "502")]), 1.0);
-    assert_eq!(metrics.sum("ringway_endpoint_in_flight"), 0.0);
+    wait_for("the end of both", || (ringway.metrics().sum("ringway_endpoint_in_flight") == 0.0).then_some(()));
 }

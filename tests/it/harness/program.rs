@@ -8,7 +8,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 use tempfile::TempDir;
+
+/// Time between two looks at the metrics that must agree: a request is counted a moment after its client has the answer.
+const SETTLING: Duration = Duration::from_millis(10);
+
+/// Looks at most, for when requests never cease.
+const LOOKS: usize = 30;
 
 /// A running `ringway run`. Dropping it kills it; when the test has failed, what it logged is printed.
 pub struct Ringway {
@@ -110,9 +117,25 @@ impl Ringway {
         Client::new(self.admin).request("POST", path, &headers, Some(json.as_bytes()))
     }
 
-    /// Every sample of `/metrics`, by name and labels as written there: `ringway_endpoint_up{endpoint="a",upstream="u"}`.
+    /// Every sample of `/metrics`, by name and labels as written there: `ringway_endpoint_up{endpoint="a",upstream="u"}`. Taken
+    /// once they have settled, or after [`LOOKS`].
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
+        let mut before = self.scrape();
+        for _ in 0..LOOKS {
+            thread::sleep(SETTLING);
+            let now = self.scrape();
+            if now.counts().eq(before.counts()) {
+                return now;
+            }
+            before = now;
+        }
+        before
+    }
+
+    /// The metrics at this moment.
+    #[track_caller]
+    fn scrape(&self) -> Metrics {
         let response = self.admin_get("/metrics").expect("the admin address answers");
         assert_eq!(response.status, 200);
         Metrics::parse(response.text())
@@ -216,6 +239,11 @@ impl Metrics {
     fn parse(text: &str) -> Self {
         let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
         Self(samples.map(|(name, value)| (name.to_owned(), value.parse().expect("a number"))).collect())
+    }
+
+    /// What requests and changes bump; not what the process takes of its machine.
+    fn counts(&self) -> impl Iterator<Item = (&String, &f64)> {
+        self.0.iter().filter(|(sample, _)| sample.starts_with("ringway_"))
     }
 
     /// The sample of that name and labels, as written; 0 when there is none, as for a counter not yet bumped.

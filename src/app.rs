@@ -224,6 +224,7 @@ fn furnish(
             if let Some(log) = &housekeeping.access_log {
                 log.flush();
             }
+            housekeeping.pool.make_room();
             if beat.is_multiple_of(per_sweep) {
                 housekeeping.pool.sweep();
             }

@@ -151,8 +151,13 @@ fn endpoints(exposition: &mut Exposition, snapshot: &Snapshot) {
         }
     });
     exposition.family(&metrics::ENDPOINT_PENDING, |series| {
-        for (_, name, _, endpoint) in all().filter(|(upstream, ..)| upstream.settings.max_requests.is_some()) {
-            series.value(&[&name, endpoint.id.as_str()], endpoint.gate.waiting() as f64);
+        for (_, name, _, endpoint) in all().filter(|(upstream, ..)| upstream.settings.has_limit()) {
+            series.value(&[&name, endpoint.id.as_str()], endpoint.pending() as f64);
+        }
+    });
+    exposition.family(&metrics::ENDPOINT_CONNECTIONS, |series| {
+        for (_, name, _, endpoint) in all() {
+            series.value(&[&name, endpoint.id.as_str()], endpoint.places.open() as f64);
         }
     });
     exposition.family(&metrics::ENDPOINT_KEY_SHARE, |series| {

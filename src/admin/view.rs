@@ -104,8 +104,10 @@ pub struct Endpoint {
     pub last_check: Option<Check>,
     /// Requests on their way.
     pub in_flight: u64,
-    /// Requests that wait for a place at it.
+    /// Requests that wait for a place or a connection at it.
     pub pending: u64,
+    /// Connections open to it.
+    pub connections: u64,
     /// Exchanges that went well.
     pub ok: u64,
     /// Exchanges that failed.
@@ -329,7 +331,8 @@ fn upstream(group: &Group) -> Upstream {
             state: group.mask.availability(Slot(slot as u32)).as_str().to_string(),
             last_check: group.settings.health_check.as_ref().and_then(|_| last_check(endpoint)),
             in_flight: endpoint.in_flight(),
-            pending: endpoint.gate.waiting() as u64,
+            pending: endpoint.pending() as u64,
+            connections: endpoint.places.open(),
             ok: endpoint.live.sum(|live| live.ok.get()),
             failed: endpoint.live.sum(|live| live.failed.get()),
         }

@@ -39,13 +39,14 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstr
     upstream.body_timeout = section.duration(reader, "body_timeout").unwrap_or(defaults.body_timeout);
     upstream.idle_timeout = section.duration(reader, "idle_timeout").unwrap_or(defaults.idle_timeout);
     upstream.max_idle = section.integer(reader, "max_idle").map_or(defaults.max_idle, |max| max as usize);
+    upstream.max_connections = section.integer(reader, "max_connections");
     upstream.max_requests = section.integer(reader, "max_requests");
     upstream.max_pending = section.integer(reader, "max_pending").map_or(defaults.max_pending, |max| max as usize);
-    if section.has("max_pending") && upstream.max_pending > 0 && upstream.max_requests.is_none() {
+    if section.has("max_pending") && upstream.max_pending > 0 && !upstream.has_limit() {
         let place = section.place("max_pending");
         reader.problem(
             &place,
-            "nobody waits at an endpoint that takes any number of requests; write max_requests as well",
+            "nobody waits at an endpoint that takes any number of requests; write max_requests or max_connections as well",
         );
     }
     upstream.resolve = section.duration(reader, "resolve").unwrap_or(defaults.resolve);

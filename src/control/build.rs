@@ -29,6 +29,7 @@ use crate::snapshot::UpstreamIndex;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::endpoint::LastCheck;
 use crate::snapshot::gate::Gate;
+use crate::snapshot::places::Places;
 use crate::snapshot::settings;
 use crate::snapshot::upstream::Balance;
 use crate::snapshot::upstream::Mask;
@@ -209,6 +210,7 @@ fn known(
         address: endpoint.address.clone(),
         addresses,
         gate: Gate::default(),
+        places: Arc::new(Places::new(workers)),
         live: PerWorker::new(workers),
         stats: old.map_or_else(|| Arc::new(PerWorker::new(workers)), |old| old.endpoint.stats.clone()),
         verdicts: old.map_or_else(Default::default, |old| old.endpoint.verdicts.clone()),

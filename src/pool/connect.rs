@@ -41,6 +41,9 @@ pub enum ConnectError {
     /// It does not speak HTTP/2, or has no room on its connections in time.
     #[error("speak HTTP/2 with {0} in time")]
     Protocol(Location),
+    /// It has as many connections as it may have.
+    #[error("have one more connection to {0}")]
+    Full(Location),
     /// Nobody answered in time.
     #[error("connect to {address} in time")]
     Timeout {

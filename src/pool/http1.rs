@@ -3,6 +3,7 @@ use crate::head::Head;
 use crate::http1::limits::Limits;
 use crate::http1::parse;
 use crate::net::stream::Stream;
+use crate::snapshot::places::Place;
 use crate::wire::HeadError;
 use crate::wire::Wire;
 use crate::worker::buffers::Buffers;
@@ -16,12 +17,13 @@ pub struct Connection {
     pub wire: Wire,
     is_reused: bool,
     security: u64,
+    place: Place,
 }
 
 impl Connection {
     /// A connection just made, secured by the [`TlsClient`](crate::net::tls_client::TlsClient) of this id; 0 is in clear.
-    pub fn new(stream: Stream, security: u64) -> Self {
-        Self { wire: Wire::new(stream), is_reused: false, security }
+    pub fn new(stream: Stream, security: u64, place: Place) -> Self {
+        Self { wire: Wire::new(stream), is_reused: false, security, place }
     }
 
     /// What secures it, as given to [`Connection::new`].
@@ -48,7 +50,28 @@ impl Connection {
     /// Prepares it for being idle.
     pub(super) fn rest(&mut self, buffers: &Buffers) {
         self.is_reused = true;
+        self.place.set_idle(true);
         self.wire.release(buffers);
+    }
+
+    /// Takes it up again.
+    pub(super) fn resume(&mut self) {
+        self.place.set_idle(false);
+    }
+
+    /// The worker of the request that should have its place next, if one waits.
+    pub(super) fn next(&self) -> Option<usize> {
+        self.place.next()
+    }
+
+    /// Tells the first in line to look for it among the idle.
+    pub(super) fn offer(&self) {
+        self.place.offer();
+    }
+
+    /// How many would rather have its place.
+    pub(super) fn wanted(&self) -> usize {
+        self.place.wanted()
     }
 
     /// Whether the endpoint closed it, or sent what nobody asked for.

@@ -1,6 +1,7 @@
 //! An HTTP/2 connection to an endpoint, shared by the requests of one worker: each has a lease on it, a task of its own drives
 //! it. What a request is, is not known here.
 use crate::net::stream::Stream;
+use crate::snapshot::places::Place;
 use crate::wire::batch::Batch;
 use crate::wire::batch::Piece;
 use crate::worker::Worker;
@@ -77,6 +78,7 @@ impl Shared {
         security: u64,
         freed: &Rc<Notify>,
         deadline: &Deadline,
+        place: Place,
     ) -> Option<Self> {
         let batch = Batch::new(worker.clone(), stream, None);
         // Nothing is waited for here: our preface is written into the batch.
@@ -89,6 +91,7 @@ impl Shared {
             is_asked: false,
             batch,
             state: state.clone(),
+            _place: place,
         };
         driver.silence.set(SILENCE);
         drop(tokio::task::spawn_local(driver));
@@ -183,6 +186,8 @@ struct Driver {
     is_asked: bool,
     batch: Batch,
     state: Rc<State>,
+    /// Given up with the connection.
+    _place: Place,
 }
 
 impl Future for Driver {

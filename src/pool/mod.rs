@@ -2,6 +2,7 @@
 pub mod connect;
 pub mod http1;
 pub mod http2;
+mod room;
 
 use crate::health::Availability;
 use crate::net::stream::Stream;
@@ -12,6 +13,7 @@ use crate::snapshot::settings::Protocol;
 use crate::worker::Worker;
 use crate::worker::wheel::Deadline;
 use connect::ConnectError;
+use room::Room;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -113,8 +115,14 @@ impl Pool {
             // In a box: requests over HTTP/1.1 should not carry its room.
             return Box::pin(self.share(endpoint, settings, deadline, allowed, is_fresh)).await;
         }
-        let stream = self.dial(endpoint, settings, deadline, allowed).await?;
-        Ok(Connection::Http1(http1::Connection::new(stream, security(settings))))
+        let mut left = allowed;
+        let place = match self.room(endpoint, settings, deadline, &mut left, is_fresh, None).await? {
+            Room::Place(place) => place,
+            Room::Idle(connection) => return Ok(Connection::Http1(connection)),
+            Room::Freed => return Err(ConnectError::Full(endpoint.address.clone())),
+        };
+        let stream = self.dial(endpoint, settings, deadline, left).await?;
+        Ok(Connection::Http1(http1::Connection::new(stream, security(settings), place)))
     }
 
     async fn dial(
@@ -144,23 +152,34 @@ impl Pool {
         is_fresh: bool,
     ) -> Result<Connection, ConnectError> {
         deadline.set(allowed);
-        let security = security(settings);
-        let dialing = loop {
-            let waits_for = {
+        let (security, mut allowed) = (security(settings), allowed);
+        let (dialing, place) = loop {
+            let (dialing, freed) = {
                 let mut shared = self.shared.borrow_mut();
                 let hub = shared.entry(endpoint.uid).or_insert_with(|| self.note_newcomer());
                 if let Some(lease) = hub.lease(security, is_fresh, self.sweeps.get()) {
                     return Ok(Connection::Http2(lease));
                 }
-                if !hub.is_dialing || hub.is_http1 {
+                let is_ours = !hub.is_dialing || hub.is_http1;
+                if is_ours {
                     hub.is_dialing = true;
                     hub.max_sweeps = max_sweeps(settings);
-                    break Dialing { pool: self, uid: endpoint.uid, freed: hub.freed.clone() };
                 }
-                hub.freed.clone()
+                let dialing = is_ours.then(|| Dialing { pool: self, uid: endpoint.uid, freed: hub.freed.clone() });
+                (dialing, hub.freed.clone())
             };
-            if !http2::told(&waits_for, deadline).await {
-                return Err(ConnectError::Protocol(endpoint.address.clone()));
+            let Some(dialing) = dialing else {
+                if !http2::told(&freed, deadline).await {
+                    let is_full = endpoint.places.waiting() > 0;
+                    let why = if is_full { ConnectError::Full } else { ConnectError::Protocol };
+                    return Err(why(endpoint.address.clone()));
+                }
+                continue;
+            };
+            match self.room(endpoint, settings, deadline, &mut allowed, is_fresh, Some(&freed)).await? {
+                Room::Place(place) => break (dialing, place),
+                Room::Idle(connection) => return Ok(Connection::Http1(connection)),
+                Room::Freed => {}
             }
         };
         let stream = self.dial(endpoint, settings, deadline, allowed).await?;
@@ -170,10 +189,10 @@ impl Pool {
         match (is_h2, settings.protocol) {
             (true, _) => {}
             (false, Protocol::H2) => return Err(ConnectError::Protocol(endpoint.address.clone())),
-            (false, _) => return Ok(Connection::Http1(http1::Connection::new(stream, security))),
+            (false, _) => return Ok(Connection::Http1(http1::Connection::new(stream, security, place))),
         }
         deadline.set(allowed);
-        let started = http2::Shared::start(&self.worker, stream, security, &dialing.freed, deadline).await;
+        let started = http2::Shared::start(&self.worker, stream, security, &dialing.freed, deadline, place).await;
         let leased = started.and_then(|made| made.lease(self.sweeps.get(), false).map(|lease| (made, lease)));
         let (made, lease) = leased.ok_or_else(|| ConnectError::Protocol(endpoint.address.clone()))?;
         self.shared.borrow_mut().entry(endpoint.uid).or_default().connections.push(made);
@@ -182,7 +201,9 @@ impl Pool {
 
     /// Keeps a connection on which nothing is under way for the next request to `endpoint`.
     pub fn put_back(&self, endpoint: &Endpoint, settings: &settings::Upstream, mut connection: http1::Connection) {
-        if settings.max_idle == 0 || self.draining.borrow().contains(&endpoint.uid) {
+        let next = connection.next();
+        let is_wanted_elsewhere = next.is_some_and(|worker| worker != self.worker.index);
+        if settings.max_idle == 0 || is_wanted_elsewhere || self.draining.borrow().contains(&endpoint.uid) {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -193,6 +214,9 @@ impl Pool {
         }
         connection.rest(&self.worker.buffers);
         list.connections.push_back((self.sweeps.get(), connection));
+        if let (Some(_), Some((_, connection))) = (next, list.connections.back()) {
+            connection.offer();
+        }
     }
 
     /// Closes connections that were idle too long, and all to endpoints that are draining or no longer there. Called each [`SWEEP`].
@@ -212,6 +236,18 @@ impl Pool {
             hub.connections.retain(|connection| connection.is_open() && !connection.is_idle(now, max_sweeps));
             hub.is_dialing || !gone.contains(uid)
         });
+    }
+
+    /// Closes idle connections whose places others wait for, the oldest first. Called often.
+    pub fn make_room(&self) {
+        for list in self.idle.borrow_mut().values_mut() {
+            let Some((_, oldest)) = list.connections.front() else { continue };
+            // A request of this worker's takes what is here itself.
+            if oldest.next().is_some_and(|worker| worker != self.worker.index) {
+                let wanted = oldest.wanted().min(list.connections.len());
+                list.connections.drain(..wanted);
+            }
+        }
     }
 
     /// A first connection may be to an endpoint that was removed since its request began: the next sweep has to look.
@@ -246,6 +282,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&uid)?;
         while let Some((_, mut connection)) = list.connections.pop_back() {
+            connection.resume();
             if connection.security() == security && !connection.is_disturbed(&mut cx) {
                 return Some(connection);
             }

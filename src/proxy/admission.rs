@@ -44,7 +44,7 @@ pub fn leave(upstream: &Upstream, endpoint: &Endpoint, worker: usize) {
 }
 
 async fn wait(proxy: &Proxy, upstream: &Upstream, endpoint: &Endpoint, max: u64, allowed: Duration) -> bool {
-    let Some(ticket) = endpoint.gate.queue(upstream.settings.max_pending) else { return false };
+    let Some(ticket) = endpoint.gate.queue(proxy.worker.index, upstream.settings.max_pending) else { return false };
     let deadline = proxy.worker.wheel.deadline();
     deadline.tag(endpoint.uid);
     deadline.set(allowed);

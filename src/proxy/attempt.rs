@@ -187,7 +187,9 @@ fn count_retry(proxy: &Proxy, upstream: &Upstream, failure: Failure) {
         Failure::Status(502) => RetryReason::Status502,
         Failure::Status(503) => RetryReason::Status503,
         Failure::Status(_) => RetryReason::Status504,
-        Failure::Reset | Failure::StaleConnection | Failure::BadResponse | Failure::Client => RetryReason::Reset,
+        Failure::Reset | Failure::StaleConnection | Failure::BadResponse | Failure::Client | Failure::Full => {
+            RetryReason::Reset
+        }
     };
     upstream.stats.of(proxy.worker.index).retries[reason as usize].add(1);
 }
@@ -229,19 +231,7 @@ async fn once<D: Downstream>(
     };
     let connection = match connected {
         Ok(connection) => connection,
-        Err(error) => {
-            let (reason, kind) = match &error {
-                ConnectError::Io { .. } | ConnectError::Unresolved(_) => (ErrorReason::Connect, Kind::UpstreamConnect),
-                ConnectError::Protocol(_) => (ErrorReason::Protocol, Kind::UpstreamConnect),
-                ConnectError::Timeout { .. } => (ErrorReason::ConnectTimeout, Kind::UpstreamConnect),
-                ConnectError::Tls { source, .. } => {
-                    report_tls(upstream, endpoint, source);
-                    (ErrorReason::Tls, Kind::UpstreamTls)
-                }
-            };
-            proxy.blame(upstream, endpoint, Some(reason));
-            return Err(failed(Failure::Connect, ProxyError::with(kind, error), 0, body));
-        }
+        Err(error) => return Err(unconnected(proxy, upstream, endpoint, error, body)),
     };
     let allowed = Allowed {
         head: upstream.settings.response_timeout.unwrap_or(Duration::MAX).min(remaining),
@@ -261,6 +251,32 @@ async fn once<D: Downstream>(
         }
         Err((error, sent, body)) => Err(classify(proxy, upstream, endpoint, error, sent, body)),
     }
+}
+
+/// What it means that there is no connection.
+fn unconnected<D>(
+    proxy: &Proxy,
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    error: ConnectError,
+    body: RequestBody<D>,
+) -> Failed<D> {
+    let (reason, kind) = match &error {
+        ConnectError::Full(_) => {
+            // The endpoint did nothing wrong: this counts, and is not held against it.
+            endpoint.stats.of(proxy.worker.index).errors[ErrorReason::Overloaded as usize].add(1);
+            return failed(Failure::Full, ProxyError::with(Kind::Overloaded, error), 0, body);
+        }
+        ConnectError::Io { .. } | ConnectError::Unresolved(_) => (ErrorReason::Connect, Kind::UpstreamConnect),
+        ConnectError::Protocol(_) => (ErrorReason::Protocol, Kind::UpstreamConnect),
+        ConnectError::Timeout { .. } => (ErrorReason::ConnectTimeout, Kind::UpstreamConnect),
+        ConnectError::Tls { source, .. } => {
+            report_tls(upstream, endpoint, source);
+            (ErrorReason::Tls, Kind::UpstreamTls)
+        }
+    };
+    proxy.blame(upstream, endpoint, Some(reason));
+    failed(Failure::Connect, ProxyError::with(kind, error), 0, body)
 }
 
 /// What a failed exchange means: for the endpoint's record, for the retry policy and for the client.

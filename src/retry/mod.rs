@@ -10,6 +10,8 @@ use policy::Settings;
 pub enum Failure {
     /// The client's side failed: nobody is left to answer to.
     Client,
+    /// The endpoint takes no more: its keys are not sent elsewhere.
+    Full,
     /// No connection; nothing was sent.
     Connect,
     /// A connection that had served before died without a byte of a response: it may have been dead already.

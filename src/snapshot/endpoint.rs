@@ -3,6 +3,7 @@ use crate::base::address::Address;
 use crate::base::address::Location;
 use crate::base::ids::EndpointId;
 use crate::snapshot::gate::Gate;
+use crate::snapshot::places::Places;
 use crate::snapshot::stats;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::cells::Gauge;
@@ -27,6 +28,8 @@ pub struct Endpoint {
     pub addresses: Arc<[Address]>,
     /// Who waits for a place at it.
     pub gate: Gate,
+    /// The connections open to it, and who waits for one.
+    pub places: Arc<Places>,
     /// What each worker sees of it now.
     pub live: PerWorker<Live>,
     /// What it did, under this address and those before.
@@ -115,5 +118,10 @@ impl Endpoint {
     /// Requests on their way over all workers.
     pub fn in_flight(&self) -> u64 {
         self.live.iter().map(|live| live.in_flight.get()).sum()
+    }
+
+    /// Requests that wait for a place or a connection.
+    pub fn pending(&self) -> usize {
+        self.gate.waiting() + self.places.waiting()
     }
 }

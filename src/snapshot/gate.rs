@@ -21,7 +21,14 @@ pub struct Gate {
 struct Line {
     last: u64,
     /// By number, and so by age.
-    waiters: VecDeque<(u64, Waker)>,
+    waiters: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    worker: usize,
+    waker: Waker,
 }
 
 /// A place in the line, given up when dropped.
@@ -37,15 +44,20 @@ impl Gate {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// The last place in the line; `None` when `max` wait already.
-    pub fn queue(&self, max: usize) -> Option<Ticket<'_>> {
+    /// The worker that the first in line runs on.
+    pub fn first(&self) -> Option<usize> {
+        if self.waiting() == 0 { None } else { self.line().waiters.front().map(|waiter| waiter.worker) }
+    }
+
+    /// The last place in the line, for a request of `worker`'s; `None` when `max` wait already.
+    pub fn queue(&self, worker: usize, max: usize) -> Option<Ticket<'_>> {
         let mut line = self.line();
         if line.waiters.len() >= max {
             return None;
         }
         line.last += 1;
         let number = line.last;
-        line.waiters.push_back((number, Waker::noop().clone()));
+        line.waiters.push_back(Waiter { number, worker, waker: Waker::noop().clone() });
         self.waiting.store(line.waiters.len(), Ordering::Relaxed);
         Some(Ticket { gate: self, number })
     }
@@ -62,8 +74,8 @@ impl Gate {
     }
 
     fn wake_first(&self, line: &Line) {
-        if let Some((_, waker)) = line.waiters.front() {
-            waker.wake_by_ref();
+        if let Some(waiter) = line.waiters.front() {
+            waiter.waker.wake_by_ref();
         }
     }
 
@@ -77,7 +89,7 @@ impl Ticket<'_> {
     pub fn poll_first(&self, cx: &Context<'_>) -> bool {
         let mut line = self.gate.line();
         let Ok(place) = line.place(self.number) else { return false };
-        line.waiters[place].1.clone_from(cx.waker());
+        line.waiters[place].waker.clone_from(cx.waker());
         place == 0
     }
 }
@@ -96,7 +108,7 @@ impl Drop for Ticket<'_> {
 
 impl Line {
     fn place(&self, number: u64) -> Result<usize, usize> {
-        self.waiters.binary_search_by_key(&number, |(number, _)| *number)
+        self.waiters.binary_search_by_key(&number, |waiter| waiter.number)
     }
 }
 
@@ -123,8 +135,8 @@ mod tests {
     #[test]
     fn the_line_is_first_in_first_out_and_has_an_end() {
         let gate = Gate::default();
-        let (one, two) = (gate.queue(2).unwrap(), gate.queue(2).unwrap());
-        assert!(gate.queue(2).is_none() && gate.waiting() == 2);
+        let (one, two) = (gate.queue(0, 2).unwrap(), gate.queue(0, 2).unwrap());
+        assert!(gate.queue(0, 2).is_none() && gate.waiting() == 2);
         let ((first, first_waker), (second, second_waker)) = (waker(), waker());
         assert!(one.poll_first(&Context::from_waker(&first_waker)));
         assert!(!two.poll_first(&Context::from_waker(&second_waker)));
@@ -140,7 +152,7 @@ mod tests {
     #[test]
     fn who_goes_away_holds_nobody_up() {
         let gate = Gate::default();
-        let (one, two, three) = (gate.queue(3).unwrap(), gate.queue(3).unwrap(), gate.queue(3).unwrap());
+        let (one, two, three) = (gate.queue(0, 3).unwrap(), gate.queue(0, 3).unwrap(), gate.queue(0, 3).unwrap());
         let (woken, waker) = waker();
         drop(two);
         assert!(!three.poll_first(&Context::from_waker(&waker)));

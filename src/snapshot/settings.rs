@@ -36,9 +36,11 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// Idle connections kept for each endpoint and worker (default 64).
     pub max_idle: usize,
+    /// Connections open to one endpoint, over all workers; `None` is no limit.
+    pub max_connections: Option<u64>,
     /// Requests on their way at one endpoint, over all workers; `None` is no limit.
     pub max_requests: Option<u64>,
-    /// Requests that may wait for a place at one endpoint, over all workers (default 0).
+    /// Requests that may wait for a place or a connection at one endpoint, over all workers (default 0).
     pub max_pending: usize,
     /// When fewer than this share of endpoints is available, verdicts are ignored (default 20 %).
     pub panic_below: Ratio,
@@ -88,6 +90,7 @@ impl Upstream {
             body_timeout: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(60),
             max_idle: 64,
+            max_connections: None,
             max_requests: None,
             max_pending: 0,
             panic_below: Ratio(0.2),
@@ -95,5 +98,10 @@ impl Upstream {
             outlier: outlier::Settings::default(),
             health_check: None,
         }
+    }
+
+    /// Whether an endpoint may turn a request away because it has enough.
+    pub fn has_limit(&self) -> bool {
+        self.max_requests.is_some() || self.max_connections.is_some()
     }
 }

@@ -57,7 +57,8 @@ families! {
     BUDGET_EXHAUSTED = Counter "ringway_retry_budget_exhausted_total" ["upstream"] "Retries that the budget did not allow.";
     ENDPOINT_UP = Gauge "ringway_endpoint_up" ["upstream", "endpoint"] "1 when the endpoint may get requests, 0 when it is down, ejected or draining (a panic does not raise it).";
     ENDPOINT_IN_FLIGHT = Gauge "ringway_endpoint_in_flight" ["upstream", "endpoint"] "Requests on their way at an endpoint.";
-    ENDPOINT_PENDING = Gauge "ringway_endpoint_pending" ["upstream", "endpoint"] "Requests that wait for a place at an endpoint of max_requests.";
+    ENDPOINT_PENDING = Gauge "ringway_endpoint_pending" ["upstream", "endpoint"] "Requests that wait for a place at an endpoint of max_requests or max_connections.";
+    ENDPOINT_CONNECTIONS = Gauge "ringway_endpoint_connections" ["upstream", "endpoint"] "Connections open to an endpoint, idle ones and tunnels included; not those of health checks.";
     ENDPOINT_KEY_SHARE = Gauge "ringway_endpoint_key_share" ["upstream", "endpoint"] "Share of the key space that an endpoint owns, 0 to 1.";
     HEALTH_CHECKS = Counter "ringway_health_checks_total" ["upstream", "endpoint", "result"] "Active health checks by result: success, failure.";
     LOOK_UPS = Counter "ringway_look_ups_total" ["upstream", "endpoint", "result"] "Look-ups of an endpoint's host name; none for addresses of numbers.";

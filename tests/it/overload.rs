@@ -5,6 +5,7 @@ use crate::harness::program::Ringway;
 use crate::harness::wait_for;
 use crate::hashing::{BY_PATH, fleet, upstream};
 use ringway::base::clock;
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -147,4 +148,79 @@ fn all_workers_together_never_send_more_than_an_endpoint_takes_and_forget_nobody
     let most = most.load(Ordering::SeqCst);
     assert!((1..=3).contains(&most), "{most} at one time");
     assert_eq!((pending(&ringway), ringway.metrics().sum("ringway_endpoint_in_flight")), (0.0, 0.0));
+}
+
+/// Our ends of the connections this machine has open to a port, or is making. The table is not read in one moment.
+fn ends_of_connections_to(port: u16) -> HashSet<String> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let end = |line: &str| {
+        let mut columns = line.split_whitespace().skip(1);
+        let (local, remote, state) = (columns.next()?, columns.next()?, columns.next()?);
+        let is_open = remote.ends_with(&format!(":{port:04X}")) && (state == "01" || state == "02");
+        is_open.then(|| local.to_string())
+    };
+    table.lines().skip(1).filter_map(end).collect()
+}
+
+#[test]
+fn all_workers_together_never_have_more_connections_than_an_endpoint_takes() {
+    let (address, _) = counting();
+    let limits = "max_connections = 3\nmax_pending = 100\nconnect_timeout = \"20s\"";
+    let upstream = format!("[upstream.u]\nendpoints = [{{ id = \"a\", address = \"{address}\" }}]\n{limits}\n");
+    let ringway = Ringway::start(&format!("[server]\nworkers = 4\n{BY_PATH}{upstream}"));
+    let (ended, mut seen, mut most) = (AtomicUsize::new(0), HashSet::new(), 0);
+    thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| {
+                let mut client = ringway.client();
+                for number in 0..40 {
+                    assert_eq!(client.get(&format!("/{number}")).unwrap().status, 200);
+                }
+                ended.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        while ended.load(Ordering::SeqCst) < 24 {
+            // What is in two tables in a row was open at one and the same moment.
+            let now = ends_of_connections_to(address.port());
+            most = most.max(now.intersection(&ends_of_connections_to(address.port())).count());
+            seen.extend(now);
+        }
+    });
+    assert!(most <= 3 && !seen.is_empty(), "{most} at one time, {} in all", seen.len());
+    assert_eq!(pending(&ringway), 0.0);
+    assert!(ringway.metrics().sum("ringway_endpoint_connections") <= 3.0);
+}
+
+#[test]
+fn a_connection_that_idles_at_another_worker_turns_nobody_away() {
+    let origin = Origin::start("a");
+    let limits = "max_connections = 1\nconnect_timeout = \"20s\"";
+    let ringway = Ringway::start(&format!("[server]\nworkers = 4\n{BY_PATH}{}{limits}\n", upstream(&[&origin])));
+    let mut clients: Vec<Client> = (0..12).map(|_| ringway.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").unwrap().status, 200);
+        wait_for("the connection to idle", || {
+            (ringway.metrics().sum("ringway_endpoint_in_flight") == 0.0).then_some(())
+        });
+    }
+    assert!(origin.connections() > 1, "more than one worker was asked");
+}
+
+#[test]
+fn one_more_connection_than_an_endpoint_takes_is_turned_away_at_once() {
+    let origin = Origin::start("a");
+    let ringway = start("max_connections = 1", &[&origin]);
+    origin.script(Script { cut: Some((0, Cut::Stall)), ..Script::default() });
+    let mut hanging = TcpStream::connect(ringway.address).unwrap();
+    hanging.write_all(b"GET /0 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    origin.wait_for_requests(1);
+    let refused = ringway.client().request("GET", "/1", &[("Accept", "application/json")], None).unwrap();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert!(refused.text().contains("\"error\":\"overloaded\""), "{}", refused.text());
+    let metrics = ringway.metrics();
+    assert_eq!(metrics.sum_of("ringway_upstream_errors_total", &[("reason", "overloaded")]), 1.0);
+    assert_eq!((metrics.sum("ringway_endpoint_connections"), metrics.sum("ringway_ejections_total")), (1.0, 0.0));
+    drop(hanging);
+    origin.script(Script::default());
+    wait_for("a place", || (ringway.client().get("/2").unwrap().status == 200).then_some(()));
 }

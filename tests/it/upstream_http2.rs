@@ -130,6 +130,20 @@ fn more_streams_than_an_endpoint_takes_get_another_connection() {
 }
 
 #[test]
+fn streams_wait_for_room_when_no_further_connection_may_be_made() {
+    let origin = H2Origin::start(2);
+    let limits = "max_connections = 1\nmax_pending = 20\nconnect_timeout = \"20s\"";
+    let ringway = Ringway::start(&format!("[server]\nworkers = 1\n{}", upstream(origin.address, limits)));
+    thread::scope(|scope| {
+        for n in 0..12 {
+            let mut client = ringway.client();
+            scope.spawn(move || assert_eq!(client.get(&format!("/slow{n}")).unwrap().status, 200));
+        }
+    });
+    assert_eq!(origin.connections.load(Ordering::SeqCst), 1);
+}
+
+#[test]
 fn bodies_and_trailers_cross_whatever_the_client_speaks() {
     let origin = H2Origin::start(100);
     let ringway = Ringway::start(&upstream(origin.address, ""));

@@ -1,4 +1,10 @@
 //! Builds each part, hands each what it needs, starts the tasks. The one file that sees every part; no TOML, no requests.
+mod ending;
+mod error;
+mod upgrade;
+
+pub use error::StartError;
+
 use crate::admin;
 use crate::admin::Admin;
 use crate::admin::ports::Later;
@@ -22,8 +28,8 @@ use crate::control::Published;
 use crate::control::apply::Drained;
 use crate::control::history::Cause;
 use crate::lifecycle::descriptors;
+use crate::lifecycle::inheritance::Inheritance;
 use crate::lifecycle::settings::ReloadOn;
-use crate::lifecycle::shutdown;
 use crate::lifecycle::shutdown::Ended;
 use crate::lifecycle::signals::Intent;
 use crate::lifecycle::signals::Signals;
@@ -56,52 +62,28 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
-use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
+use tokio::sync::watch;
+use upgrade::Event;
+use upgrade::Upgrades;
 
 /// How old a line of the access log gets before it is sent to its writer.
 const FLUSH: Duration = Duration::from_millis(100);
+/// How often a program that is to take over looks whether it is ready.
+const READY_POLL: Duration = Duration::from_millis(20);
 /// Reloads that may wait; whoever asks for more waits too.
 const MAX_RELOADS: usize = 16;
 
-/// Why the program cannot start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The access log cannot be written.
-    #[error("open the access log {path}: {source}")]
-    AccessLog {
-        /// Its file.
-        path: String,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// An address cannot be had.
-    #[error("listen on {address} for the admin interface: {source}")]
-    Admin {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A listener cannot be opened.
-    #[error(transparent)]
-    Listener(#[from] listener::OpenError),
-    /// What is desired cannot be built.
-    #[error(transparent)]
-    Build(#[from] crate::control::build::BuildError),
-    /// The system refuses threads or signals.
-    #[error("start: {0}")]
-    System(#[from] std::io::Error),
-}
-
-/// Runs the proxy until a signal ends it. `path` is the file to read again on changes; `on_ready` is told the addresses.
+/// Runs the proxy until a signal ends it, or another program has taken over. `path` is the file to read again on changes;
+/// `inheritance` are sockets that listen already; `on_ready` is told the addresses.
 ///
 /// # Errors
 /// When it cannot start; nothing is left behind then.
 pub async fn run(
     config: Config,
     path: Option<PathBuf>,
+    mut inheritance: Inheritance,
     on_ready: impl FnOnce(&Addresses),
 ) -> Result<Ended, StartError> {
     let level = logging::start(config.log.level);
@@ -112,11 +94,15 @@ pub async fn run(
     let (control, control_handle) = Control::new(config.desired(), count).await?;
     let snapshots = control.snapshots();
     let access_log = open_access_log(&config)?;
-    let admin_listener = bind_admin(config.admin.address).await?;
-    let prepared = config.listeners.iter().map(|settings| listener::prepare(settings, Some(count)));
-    let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+    let admin_listener = upgrade::bind_admin(config.admin.address, &mut inheritance).await?;
+    let prepared = config.listeners.iter().map(|settings| upgrade::prepare(settings, count, &mut inheritance));
+    let mut prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+    let mut upgrades = Upgrades::new(&config, &admin_listener, &mut prepared, &mut inheritance)?;
+    for address in inheritance.close_rest() {
+        tracing::warn!(address, "A socket was handed over that the configuration does not name; it is not used.");
+    }
 
-    // From here on nothing can fail any more.
+    // From here on nothing can fail any more but the word of a program that runs already.
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -134,9 +120,6 @@ pub async fn run(
     };
     let history = control.history();
     tokio::spawn(control.run(remote.clone()));
-    for prepared in prepared {
-        start_listener(&remote, &snapshots, prepared).await;
-    }
     let (requests, reload_requests) = mpsc::channel(MAX_RELOADS);
     let shared = Arc::new(Shared {
         started: clock::now(),
@@ -148,25 +131,41 @@ pub async fn run(
         state: Mutex::new(SharedState::new(&config)),
     });
     let admin = Arc::new(Admin { snapshots: snapshots.clone(), history, operator: Arc::new(Desk(shared.clone())) });
-    tokio::spawn(admin::serve(admin, admin_listener));
+    let is_late = async || tokio::time::timeout(config.server.upgrade_timeout, until_ready(&admin)).await.is_err();
+    if inheritance.should_be_ready() && is_late().await {
+        tracing::error!(why = admin.not_ready(), "This program was not ready in time.");
+    }
+    inheritance.claim().await.map_err(StartError::TakeOver)?;
+    upgrades.begin();
+    for prepared in prepared {
+        start_listener(&remote, &snapshots, prepared).await;
+    }
+    let (leave_admin, has_left) = watch::channel(false);
+    tokio::spawn(admin::serve(admin, admin_listener, has_left));
     let watch = path.as_ref().map(|path| ConfigWatch::start(path.clone(), config.sources.clone()));
     let is_watching = config.server.reload == ReloadOn::Watch;
-    let mut reloader = Reloader { config, path, control: control_handle, snapshots, remote: remote.clone(), shared };
+    let mut reloader =
+        Reloader { config, path, control: control_handle, snapshots, remote: remote.clone(), shared, upgrades };
     log_start(&addresses, count, descriptors);
     systemd::ready();
     on_ready(&addresses);
 
-    reloader.serve(&mut signals, reload_requests, watch.filter(|_| is_watching)).await;
+    let left = reloader.serve(&mut signals, reload_requests, watch.filter(|_| is_watching)).await;
 
-    systemd::stopping();
-    reloader.shared.set_not_ready("shutting down");
-    let Reloader { config, shared: _shared, .. } = reloader;
-    let stop = || async {
-        for listener in &config.listeners {
-            listener::stop(&remote, &listener.name).await;
+    let open = || loads.sum(Gauge::get);
+    let Reloader { config, shared, upgrades, .. } = reloader;
+    let ended = match left {
+        Left::Told => {
+            systemd::stopping();
+            shared.set_not_ready("shutting down");
+            ending::told(&config, upgrades, &remote, &mut signals, open).await
+        }
+        Left::HandedOver => {
+            // Nobody listens any more when its task is at its end.
+            leave_admin.send(true).unwrap_or_default();
+            ending::handed_over(&config, &remote, &mut signals, open).await
         }
     };
-    let ended = shutdown::run(&config.server, &mut signals, stop, || loads.sum(Gauge::get)).await;
     workers.stop().await;
     if let Some(access_log) = access_log {
         access_log.close();
@@ -201,8 +200,11 @@ fn open_access_log(config: &Config) -> Result<Option<AccessLogWriter>, StartErro
     AccessLogWriter::start(path).map(Some).map_err(|source| StartError::AccessLog { path: name(), source })
 }
 
-async fn bind_admin(address: SocketAddr) -> Result<tokio::net::TcpListener, StartError> {
-    tokio::net::TcpListener::bind(address).await.map_err(|source| StartError::Admin { address, source })
+/// Waits until requests would be answered.
+async fn until_ready(admin: &Admin) {
+    while admin.not_ready().is_some() {
+        tokio::time::sleep(READY_POLL).await;
+    }
 }
 
 /// Puts a worker's rooms up: its proxy, its doors, its housekeeping.
@@ -385,16 +387,25 @@ struct Reloader {
     snapshots: Arc<SnapshotHandle>,
     remote: Remote,
     shared: Arc<Shared>,
+    upgrades: Upgrades,
+}
+
+/// Why a program does not go on.
+enum Left {
+    /// A signal asked for the end.
+    Told,
+    /// Another program has taken over.
+    HandedOver,
 }
 
 impl Reloader {
-    /// Serves until a signal asks for the end.
+    /// Serves until a signal asks for the end, or another program has taken over.
     async fn serve(
         &mut self,
         signals: &mut Signals,
         mut requests: mpsc::Receiver<oneshot::Sender<Result<String, String>>>,
         mut watch: Option<ConfigWatch>,
-    ) {
+    ) -> Left {
         let mut tls_watch = TlsWatch::default();
         loop {
             tls_watch.follow(self.config.tls_files());
@@ -406,10 +417,15 @@ impl Reloader {
             };
             tokio::select! {
                 intent = signals.next() => match intent {
-                    Intent::Stop | Intent::End => return,
+                    Intent::Stop | Intent::End => return Left::Told,
                     // The outcome is in the log and in the metrics.
                     Intent::Reload => drop(self.reload(Cause::Signal).await),
                     Intent::ReopenLog => self.shared.access_log.iter().for_each(AccessLogControl::reopen),
+                    Intent::Upgrade => self.upgrades.start(self.path.as_deref(), self.is_ready()),
+                },
+                event = self.upgrades.next() => match event {
+                    Event::Asked(asker) => self.upgrades.give(asker, self.is_ready()),
+                    Event::Done(outcome) => if self.upgrades.is_over(outcome) { return Left::HandedOver },
                 },
                 Some(answer) = requests.recv() => {
                     let outcome = self.reload(Cause::Admin).await;
@@ -421,6 +437,10 @@ impl Reloader {
                 () = tls_watch.changed() => self.renew_tls().await,
             }
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        admin::view::not_ready(&self.snapshots.load(), &Desk(self.shared.clone()).process()).is_none()
     }
 
     async fn reload(&mut self, cause: Cause) -> Result<String, String> {
@@ -475,6 +495,7 @@ impl Reloader {
         }
         let published = self.control.replace(next.desired(), cause).await.map_err(|error| error.to_string())?;
         self.swap_doors(&next, prepared).await;
+        self.upgrades.set_timeout(next.server.upgrade_timeout);
         if next.log.level != self.config.log.level {
             self.shared.level.set(next.log.level);
         }
@@ -490,6 +511,7 @@ impl Reloader {
         let changed = [
             ("server.workers", old.server.workers != next.server.workers),
             ("server.reload", old.server.reload != next.server.reload),
+            ("server.upgrade_socket", old.server.upgrade_socket != next.server.upgrade_socket),
             ("admin.address", old.admin.address != next.admin.address),
             ("log.access", old.log.access != next.log.access),
             ("log.sample", old.log.sample != next.log.sample),
@@ -499,13 +521,15 @@ impl Reloader {
         if names.is_empty() { Ok(()) } else { Err(format!("a change of {} needs a restart", names.join(", "))) }
     }
 
-    async fn swap_doors(&self, next: &Config, prepared: Vec<listener::Prepared>) {
+    async fn swap_doors(&mut self, next: &Config, prepared: Vec<listener::Prepared>) {
         for old in &self.config.listeners {
             if !next.listeners.iter().any(|new| is_same_door(old, new)) {
+                self.upgrades.forget(&old.name);
                 listener::stop(&self.remote, &old.name).await;
             }
         }
-        for prepared in prepared {
+        for (settings, mut prepared) in next.listeners.iter().zip(prepared) {
+            self.upgrades.keep(settings, &mut prepared);
             match prepared.address() {
                 Some(_) => start_listener(&self.remote, &self.snapshots, prepared).await,
                 None => self.replace_door(&prepared).await,

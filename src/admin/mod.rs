@@ -37,10 +37,12 @@ use reply::problem;
 use reply::reply;
 use reply::text;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
 /// Connections at one time; more wait for their turn.
 const MAX_CONNECTIONS: usize = 64;
@@ -62,12 +64,16 @@ pub struct Admin {
     pub operator: Arc<dyn Operator>,
 }
 
-/// Serves until the task is dropped.
-pub async fn serve(admin: Arc<Admin>, listener: TcpListener) {
+/// Serves until the task is dropped, or `leave` says that another program answers from now on.
+pub async fn serve(admin: Arc<Admin>, listener: TcpListener, mut leave: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = told(&mut leave) => return,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "The admin interface could not accept a connection.");
@@ -75,7 +81,7 @@ pub async fn serve(admin: Arc<Admin>, listener: TcpListener) {
                 continue;
             }
         };
-        let admin = admin.clone();
+        let (admin, mut leave) = (admin.clone(), leave.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let admin = admin.clone();
@@ -83,7 +89,15 @@ pub async fn serve(admin: Arc<Admin>, listener: TcpListener) {
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = told(&mut leave) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
                 tracing::debug!(%error, "A connection to the admin interface failed.");
             }
             drop(slot);
@@ -91,7 +105,19 @@ pub async fn serve(admin: Arc<Admin>, listener: TcpListener) {
     }
 }
 
+/// Waits until it is time to leave; for ever when that is never said.
+async fn told(leave: &mut watch::Receiver<bool>) {
+    if leave.wait_for(|is_said| *is_said).await.is_err() {
+        std::future::pending().await
+    }
+}
+
 impl Admin {
+    /// Why the proxy is not ready for requests; `None` when it is.
+    pub fn not_ready(&self) -> Option<String> {
+        view::not_ready(&self.snapshots.load(), &self.operator.process())
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         if let Err(refusal) = auth::check(&request, &self.operator.settings()) {
             return reply::refusal(refusal);
@@ -135,7 +161,7 @@ impl Admin {
     }
 
     fn ready(&self) -> Reply {
-        match view::not_ready(&self.snapshots.load(), &self.operator.process()) {
+        match self.not_ready() {
             None => text(StatusCode::OK, "ready\n"),
             Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {why}\n")),
         }

@@ -3,6 +3,7 @@ use super::OK;
 use crate::app;
 use crate::app::Addresses;
 use crate::config;
+use crate::lifecycle::inheritance::Inheritance;
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -31,7 +32,7 @@ pub fn run(port: u16, admin_port: u16) -> anyhow::Result<u8> {
              [[route]]\nupstream = \"demo\"\nkey = [\"path\"]\n\n[upstream.demo]\nendpoints = [\n{endpoints}]\n"
         );
         let config = config::parse("demo", &text, &|_| None)?;
-        app::run(config, None, print_hints).await?;
+        app::run(config, None, Inheritance::default(), print_hints).await?;
         Ok(OK)
     })
 }

@@ -16,6 +16,7 @@ EXIT CODES
 SIGNALS of a running proxy
   SIGHUP            reads the configuration again; a bad one changes nothing
   SIGUSR1           opens the access log anew, after it was rotated
+  SIGUSR2           starts the program again from its path, which takes over; the old one finishes what it has
   SIGTERM, SIGQUIT  stops accepting, finishes what runs (at most `shutdown_timeout`), ends
   SIGINT            ends now, as does a second of the two above
 
@@ -36,6 +37,8 @@ error, the access log to standard output, unless [log] says otherwise.
 
 EXAMPLES
   ringway run -c /etc/ringway/ringway.toml
+  ringway run --upgrade -c /etc/ringway/ringway.toml
+                                                   in place of the one that runs; needs `upgrade_socket` in [server]
   ADDRESS=10.0.0.7:80 ringway run -c ringway.toml  with address = \"${ADDRESS}\" in the file";
 
 pub(super) const CHECK: &str = "\

@@ -50,6 +50,9 @@ enum Command {
         /// The configuration
         #[arg(short = 'c', long = "config", value_name = "FILE")]
         config: PathBuf,
+        /// Take over from the proxy that runs, by its `server.upgrade_socket`, without a connection lost
+        #[arg(long)]
+        upgrade: bool,
     },
     /// Run a proxy with three toy origins on loopback, nothing to configure
     #[command(after_long_help = help::DEMO)]
@@ -188,7 +191,7 @@ pub struct EndpointArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match (cli.command, cli.config) {
-        (Some(Command::Run { config }), _) => run::run(&config),
+        (Some(Command::Run { config, upgrade }), _) => run::run(&config, upgrade),
         (Some(Command::Check { config }), _) => Ok(check::run(&config)),
         (Some(Command::Demo { port, admin_port }), _) => demo::run(port, admin_port),
         (Some(Command::Explain(args)), _) => explain::run(&args),
@@ -201,7 +204,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Schema), _) => schema::schema(),
         (Some(Command::Completions { shell }), _) => schema::completions(shell),
         (None, Some(config)) if cli.test => Ok(check::run(&config)),
-        (None, Some(config)) => run::run(&config),
+        (None, Some(config)) => run::run(&config, false),
         (None, None) => Ok(WRONG),
     };
     match outcome {

@@ -78,6 +78,8 @@ pub const KEYS: &[Key] = &[
     key("server", "shutdown_delay", Duration(0), "\"0s\"", "After SIGTERM or SIGQUIT: how long `/readyz` says 503 while connections are still accepted, so that load balancers look away first."),
     key("server", "drain_timeout", Duration(0), "\"5m\"", "What still hangs on a removed endpoint is closed after this."),
     key("server", "reload", Choice(&["watch", "signal"]), "\"watch\"", "What makes the file be read again: a change of it, or only SIGHUP and the admin interface."),
+    key("server", "upgrade_socket", Text, "", "A path at which the running program hands its listening sockets to the next one: `ringway run --upgrade` asks there. Only the same user and root may. Absent: only SIGUSR2 replaces the program, which needs no path. Changing it needs a restart.").example("\"/run/ringway/upgrade.sock\""),
+    key("server", "upgrade_timeout", Duration(1), "\"30s\"", "After SIGUSR2 or `ringway run --upgrade`: longest time for the new program to get ready; after it the new one is ended, and the old one goes on as if nothing had been asked."),
     key("admin", "address", Text, "\"127.0.0.1:9900\"", "Where metrics and the API listen. Beyond loopback a token is needed: all but `/healthz`, `/readyz` and `/metrics` ask for it. Changing it needs a restart."),
     key("admin", "token_file", Text, "", "A file with the token that callers show: `Authorization: Bearer TOKEN`. Read again at each reload. Required when the address is not loopback.").example("\"/etc/ringway/admin.token\""),
     key("admin", "hosts", Texts, "[]", "Names by which callers may call it; `localhost` and, beyond loopback, numbers always may. Others are refused: a page of somebody else's could be behind them.").example("[\"ringway.internal\"]"),

@@ -4,12 +4,15 @@ use super::table::Reader;
 use super::table::Section;
 use crate::admin;
 use crate::admin::settings::Token;
+use crate::base::address::Address;
 use crate::lifecycle;
 use crate::lifecycle::settings::ReloadOn;
 use crate::telemetry;
 use crate::telemetry::settings::AccessFormat;
 use crate::telemetry::settings::Level;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 
 /// A token shorter than this is worth a word.
 const SHORT_TOKEN: usize = 16;
@@ -27,6 +30,21 @@ pub fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> lifecycle::sett
             "signal" => ReloadOn::Signal,
             _ => ReloadOn::Watch,
         },
+        upgrade_socket: section.text(reader, "upgrade_socket").and_then(|path| socket_path(reader, &path)),
+        upgrade_timeout: section.duration(reader, "upgrade_timeout").unwrap_or(default.upgrade_timeout),
+    }
+}
+
+/// A path at which a unix socket can be, with or without `unix:` before it.
+fn socket_path(reader: &mut Reader<'_>, written: &Found<String>) -> Option<Arc<Path>> {
+    let path = written.value.strip_prefix("unix:").unwrap_or(&written.value);
+    match format!("unix:{path}").parse::<Address>() {
+        Ok(Address::Unix(path)) => Some(path),
+        Ok(Address::Ip(_)) => None,
+        Err(error) => {
+            reader.problem(&written.place, format!("\"{}\" is not the path of a socket: {error}", written.value));
+            None
+        }
     }
 }
 

@@ -1,4 +1,6 @@
 //! How the process starts, takes changes up, and ends.
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The process's settings, as written.
@@ -14,6 +16,10 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// What makes the file be read again.
     pub reload: ReloadOn,
+    /// Where `run --upgrade` gets the listening sockets; `None`: nowhere.
+    pub upgrade_socket: Option<Arc<Path>>,
+    /// Longest time for a new program to get ready (default 30 s).
+    pub upgrade_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -24,6 +30,8 @@ impl Default for Settings {
             shutdown_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(300),
             reload: ReloadOn::Watch,
+            upgrade_socket: None,
+            upgrade_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -15,6 +15,8 @@ pub enum Intent {
     Reload,
     /// SIGUSR1: open the access log anew.
     ReopenLog,
+    /// SIGUSR2: start the program again, which takes over.
+    Upgrade,
 }
 
 /// All signals that mean something.
@@ -25,6 +27,7 @@ pub struct Signals {
     interrupt: Signal,
     hangup: Signal,
     user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -39,6 +42,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -50,6 +54,7 @@ impl Signals {
             _ = self.interrupt.recv() => Intent::End,
             _ = self.hangup.recv() => Intent::Reload,
             _ = self.user1.recv() => Intent::ReopenLog,
+            _ = self.user2.recv() => Intent::Upgrade,
         }
     }
 }

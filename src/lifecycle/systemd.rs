@@ -1,4 +1,4 @@
-//! Tells the service manager: ready, reloading, stopping. Without one this does nothing.
+//! Tells the service manager: ready, reloading, stopping, replaced. Without one this does nothing.
 use sd_notify::NotifyState;
 
 /// Connections are accepted.
@@ -17,6 +17,11 @@ pub fn reloading() {
 /// The process is about to end.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
+}
+
+/// Another process is the service from now on, and is ready.
+pub fn handed_over(pid: u32) {
+    tell(&[NotifyState::MainPid(pid), NotifyState::Ready]);
 }
 
 fn tell(state: &[NotifyState<'_>]) {

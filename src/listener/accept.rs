@@ -2,27 +2,36 @@
 use crate::listener::Front;
 use crate::listener::connection;
 use crate::listener::door::Door;
+use crate::net::socket;
 use crate::net::socket::Acceptor;
 use crate::net::stream::Socket;
 use crate::telemetry::labels::RefusedReason;
 use crate::telemetry::logging::Throttle;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
+use tokio::task::coop::unconstrained;
 
 /// Connections a worker may hold above the mean before it hands new ones over.
 const MAX_ABOVE_MEAN: u64 = 4;
+/// Most connections that are taken from a queue before it is closed: as many as one can hold. Another program may go on filling it.
+const MAX_LAST: usize = socket::BACKLOG as usize;
 /// Pause when descriptors or memory are short: the next accept would fail as well.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until the door is drained, then empties the queue of what the kernel already accepted.
-pub async fn run(front: Rc<Front>, door: Rc<Door>, acceptor: Acceptor) {
+/// Accepts until the door is drained, then empties the queues of what the kernel already accepted. There are several queues when
+/// they were taken over from a program with more workers.
+pub async fn run(front: Rc<Front>, door: Rc<Door>, queues: Vec<Acceptor>) {
+    let mut turn = 0;
     loop {
         let accepted = tokio::select! {
             biased;
             () = door.stopped.notified() => break,
-            accepted = std::future::poll_fn(|cx| acceptor.poll_accept(cx)) => accepted,
+            accepted = poll_fn(|cx| poll_accept(&queues, &mut turn, cx)) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => admit(&front, &door, stream, peer),
@@ -30,19 +39,26 @@ pub async fn run(front: Rc<Front>, door: Rc<Door>, acceptor: Acceptor) {
         }
     }
     // Closing a listening socket resets what waits in its queue: serve that first.
-    acceptor.retire();
-    while let Some(Ok((stream, peer))) = accept_now(&acceptor).await {
-        admit(&front, &door, stream, peer);
+    queues.iter().for_each(Acceptor::retire);
+    for _ in 0..MAX_LAST * queues.len() {
+        // Unconstrained: tokio's own count would say that nobody waits in the middle of a full queue.
+        match unconstrained(poll_fn(|cx| Poll::Ready(poll_accept(&queues, &mut turn, cx)))).await {
+            Poll::Ready(Ok((stream, peer))) => admit(&front, &door, stream, peer),
+            Poll::Ready(Err(error)) => tracing::debug!(%error, "A connection that waited was lost."),
+            Poll::Pending => break,
+        }
     }
 }
 
-/// One connection that waits already, if there is one.
-async fn accept_now(acceptor: &Acceptor) -> Option<io::Result<(Socket, SocketAddr)>> {
-    std::future::poll_fn(|cx| match acceptor.poll_accept(cx) {
-        std::task::Poll::Ready(accepted) => std::task::Poll::Ready(Some(accepted)),
-        std::task::Poll::Pending => std::task::Poll::Ready(None),
-    })
-    .await
+/// The next connection of any queue; each has its turn.
+fn poll_accept(queues: &[Acceptor], turn: &mut usize, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
+    for _ in queues {
+        *turn = (*turn + 1) % queues.len();
+        if let Poll::Ready(accepted) = queues[*turn].poll_accept(cx) {
+            return Poll::Ready(accepted);
+        }
+    }
+    Poll::Pending
 }
 
 fn admit(front: &Rc<Front>, door: &Rc<Door>, stream: Socket, peer: SocketAddr) {
@@ -50,7 +66,8 @@ fn admit(front: &Rc<Front>, door: &Rc<Door>, stream: Socket, peer: SocketAddr) {
     if open >= door.settings().max_connections as u64 {
         return door.refused(RefusedReason::MaxConnections);
     }
-    match front.emptier_worker() {
+    // A door that closes gives nobody away: the other workers' may be closed already.
+    match front.emptier_worker().filter(|_| !door.is_draining()) {
         Some(worker) => hand_over(front, door, worker, stream, peer),
         None => connection::start(front, door, stream, peer),
     }

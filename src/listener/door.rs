@@ -34,6 +34,17 @@ impl std::fmt::Debug for Plan {
     }
 }
 
+/// How a door's connections end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// Not yet.
+    No,
+    /// With their next response: whoever is told so sends nothing into a closed connection.
+    WithNextResponse,
+    /// With their request, and at once when they have none.
+    Now,
+}
+
 /// One listener on one worker.
 pub struct Door {
     /// The worker it belongs to.
@@ -48,7 +59,7 @@ pub struct Door {
     pub handshakes: Handshakes,
     plan: RefCell<Rc<Plan>>,
     trusted: RefCell<Arc<[IpNet]>>,
-    is_draining: Cell<bool>,
+    leaving: Cell<Leaving>,
     /// Told when it takes no more connections.
     pub stopped: Notify,
 }
@@ -71,7 +82,7 @@ impl Door {
             handshakes: Handshakes::default(),
             plan: RefCell::new(Rc::new(plan)),
             trusted: RefCell::new(trusted),
-            is_draining: Cell::new(false),
+            leaving: Cell::new(Leaving::No),
             stopped: Notify::new(),
         }
     }
@@ -99,16 +110,21 @@ impl Door {
         *self.plan.borrow_mut() = Rc::new(plan);
     }
 
-    /// Takes no more connections and lets those it has end with their request.
-    pub fn drain(&self) {
-        self.is_draining.set(true);
+    /// Takes no more connections, and lets those it has end as `how` says.
+    pub fn drain(&self, how: Leaving) {
+        self.leaving.set(how);
         self.stopped.notify_one();
         self.worker.wheel.wake_all();
     }
 
     /// Whether connections should end with their request.
     pub fn is_draining(&self) -> bool {
-        self.is_draining.get()
+        self.leaving.get() != Leaving::No
+    }
+
+    /// Whether connections that wait for a request should end.
+    pub fn closes_idle(&self) -> bool {
+        self.leaving.get() == Leaving::Now
     }
 
     /// Counts something turned away.

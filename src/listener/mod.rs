@@ -14,6 +14,8 @@ use crate::base::ids::ListenerName;
 use crate::net::socket;
 use crate::net::socket::Acceptor;
 use crate::net::socket::Bound;
+use crate::net::socket::Kept;
+use crate::net::socket::Listening;
 use crate::net::stream::Loose;
 use crate::net::stream::Socket;
 use crate::proxy::Proxy;
@@ -23,15 +25,18 @@ use crate::telemetry::cells::PerWorker;
 use crate::worker::Remote;
 use crate::worker::Worker;
 use door::Door;
+use door::Leaving;
 use door::Plan;
 use settings::Settings;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 /// Why a listener cannot be opened.
 #[derive(Debug, Error)]
@@ -73,27 +78,23 @@ impl Front {
         }
     }
 
-    fn open(self: &Rc<Self>, plan: Plan, socket: Bound) {
+    fn open(self: &Rc<Self>, plan: Plan, sockets: Vec<Bound>) {
         let door = Rc::new(Door::new(self.worker.clone(), self.proxy.clone(), plan));
-        match Acceptor::adopt(socket) {
-            Ok(acceptor) => {
+        match sockets.into_iter().map(Acceptor::adopt).collect() {
+            Ok(queues) => {
                 self.doors.borrow_mut().insert(door.name.clone(), door.clone());
-                drop(tokio::task::spawn_local(accept::run(self.clone(), door, acceptor)));
+                drop(tokio::task::spawn_local(accept::run(self.clone(), door, queues)));
             }
             Err(error) => tracing::error!(%error, listener = %door.name, "A listener could not be started."),
         }
     }
 
-    fn close(&self, name: &ListenerName) {
-        if let Some(door) = self.doors.borrow_mut().remove(name) {
-            door.drain();
-        }
+    fn door(&self, name: &ListenerName) -> Option<Rc<Door>> {
+        self.doors.borrow().get(name).cloned()
     }
 
     fn adopt(self: &Rc<Self>, name: &ListenerName, stream: Loose, peer: SocketAddr) {
-        let door = self.doors.borrow().get(name).cloned();
-        // Without a door the listener was just closed: the client sees a reset, as if it had come a moment later.
-        if let (Some(door), Ok(stream)) = (door, Socket::adopt(stream)) {
+        if let (Some(door), Ok(stream)) = (self.door(name), Socket::adopt(stream)) {
             connection::start(self, &door, stream, peer);
         }
     }
@@ -108,6 +109,7 @@ impl Front {
 pub struct Prepared {
     settings: Arc<Settings>,
     sockets: Vec<Bound>,
+    kept: Option<Kept>,
 }
 
 impl Prepared {
@@ -121,6 +123,11 @@ impl Prepared {
         &self.settings.name
     }
 
+    /// Descriptors for a hand-over, if it is a new one. Whoever takes them lets go of them before the listener is stopped.
+    pub fn take_kept(&mut self) -> Option<Kept> {
+        self.kept.take()
+    }
+
     fn plan(&self, stats: Arc<stats::Listener>) -> Plan {
         let tls = self.settings.tls.as_ref().map(|tls| tls.acceptor());
         Plan { settings: self.settings.clone(), tls, stats, addresses: Arc::default() }
@@ -130,21 +137,34 @@ impl Prepared {
 /// Gets ready what new settings need. With `workers` the address is taken for so many of them; without, the listener is there
 /// already. Changes nothing for anybody yet.
 pub fn prepare(settings: &Settings, workers: Option<usize>) -> Result<Prepared, OpenError> {
-    let address = || settings.address.clone();
-    let sockets = match workers {
-        None => Vec::new(),
-        Some(workers) => socket::listen(&settings.address, settings.mode, workers)
-            .map_err(|source| OpenError::Bind { address: address(), source })?,
+    let listening = workers.map(|workers| socket::listen(&settings.address, settings.mode, workers));
+    prepared(settings, listening)
+}
+
+/// As [`prepare`], with sockets that are there already: another program's, or a service manager's.
+pub fn adopt(settings: &Settings, sockets: Vec<OwnedFd>, workers: usize) -> Result<Prepared, OpenError> {
+    prepared(settings, Some(socket::adopt(&settings.address, sockets, workers)))
+}
+
+fn prepared(settings: &Settings, listening: Option<io::Result<Listening>>) -> Result<Prepared, OpenError> {
+    let failed = |source| OpenError::Bind { address: settings.address.clone(), source };
+    let (sockets, kept) = match listening.transpose().map_err(failed)? {
+        None => (Vec::new(), None),
+        Some(listening) => (listening.bound, Some(listening.kept)),
     };
-    Ok(Prepared { settings: Arc::new(settings.clone()), sockets })
+    Ok(Prepared { settings: Arc::new(settings.clone()), sockets, kept })
 }
 
 /// Starts accepting on all workers.
 pub async fn start(remote: &Remote, prepared: Prepared, stats: Arc<stats::Listener>) {
     let plan = prepared.plan(stats);
-    for (worker, socket) in prepared.sockets.into_iter().enumerate() {
+    let mut shares: Vec<Vec<Bound>> = (0..remote.count()).map(|_| Vec::new()).collect();
+    for (index, socket) in prepared.sockets.into_iter().enumerate() {
+        shares[index % remote.count()].push(socket);
+    }
+    for (worker, sockets) in shares.into_iter().enumerate() {
         let plan = plan.clone();
-        remote.run_on(worker, Box::new(move |_| Front::here(|front| front.open(plan, socket)))).await;
+        remote.run_on(worker, Box::new(move |_| Front::here(|front| front.open(plan, sockets)))).await;
     }
 }
 
@@ -153,8 +173,7 @@ pub async fn replace(remote: &Remote, prepared: &Prepared, stats: Arc<stats::Lis
     for worker in 0..remote.count() {
         let plan = prepared.plan(stats.clone());
         let job = move |front: &Rc<Front>| {
-            let door = front.doors.borrow().get(&plan.settings.name).cloned();
-            if let Some(door) = door {
+            if let Some(door) = front.door(&plan.settings.name) {
                 door.replace(plan);
             }
         };
@@ -164,8 +183,26 @@ pub async fn replace(remote: &Remote, prepared: &Prepared, stats: Arc<stats::Lis
 
 /// Stops accepting on all workers; connections end with their request.
 pub async fn stop(remote: &Remote, name: &ListenerName) {
+    leave(remote, name, Leaving::Now).await;
+    // What workers gave to each other before they knew is served by now, or waits in front of this.
     for worker in 0..remote.count() {
         let name = name.clone();
-        remote.run_on(worker, Box::new(move |_| Front::here(|front| front.close(&name)))).await;
+        let job = move |front: &Rc<Front>| drop(front.doors.borrow_mut().remove(&name));
+        remote.run_on(worker, Box::new(move |_| Front::here(job))).await;
+    }
+}
+
+/// Stops accepting on all workers, or lets go of those who wait for nothing, as `how` says; returns when all know.
+pub async fn leave(remote: &Remote, name: &ListenerName, how: Leaving) {
+    for worker in 0..remote.count() {
+        let name = name.clone();
+        let (tell, told) = oneshot::channel();
+        let job = move |front: &Rc<Front>| {
+            front.door(&name).iter().for_each(|door| door.drain(how));
+            // Nobody waits when the program is at its end.
+            tell.send(()).unwrap_or_default();
+        };
+        remote.run_on(worker, Box::new(move |_| Front::here(job))).await;
+        told.await.unwrap_or_default();
     }
 }

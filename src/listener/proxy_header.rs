@@ -48,7 +48,7 @@ async fn header(
     let mut taken = 0;
     loop {
         let peeked = poll_fn(|cx| match stream.poll_peek(cx, &mut seen[taken..]) {
-            Poll::Pending if deadline.poll_expired(cx) || door.is_draining() => {
+            Poll::Pending if deadline.poll_expired(cx) || door.closes_idle() => {
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
             peeked => peeked,

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The file of a socket that we listen at. Dropping it removes the file, unless another one has taken its place.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct SocketFile {
     path: Arc<Path>,
     /// Device and inode, which stay ours as long as the socket is open.
     made: (u64, u64),
+    /// Whether it goes with us; another program may have the socket, too.
+    is_ours: AtomicBool,
 }
 
 impl SocketFile {
@@ -23,9 +26,15 @@ impl SocketFile {
         &self.path
     }
 
-    /// Removes the file. Repeating it changes nothing.
+    /// Says whether the file goes with us from now on.
+    pub fn set_ours(&self, is_ours: bool) {
+        self.is_ours.store(is_ours, Ordering::Release);
+    }
+
+    /// Removes the file, if it goes with us. Repeating it changes nothing.
     pub fn remove(&self) {
-        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.made);
+        let is_same = || fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.made);
+        let is_ours = self.is_ours.load(Ordering::Acquire) && is_same();
         // Several workers may do so at once: the first one did it.
         let is_fault = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
         if is_ours && let Some(error) = fs::remove_file(&self.path).err().filter(is_fault) {
@@ -55,10 +64,24 @@ pub(super) fn bind(path: &Arc<Path>, mode: u32) -> io::Result<(Arc<SocketFile>, 
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let made = fs::symlink_metadata(path)?;
-    let file = Arc::new(SocketFile { path: path.clone(), made: (made.dev(), made.ino()) });
+    let made = (made.dev(), made.ino());
+    let file = Arc::new(SocketFile { path: path.clone(), made, is_ours: AtomicBool::new(true) });
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
     Ok((file, socket.into()))
+}
+
+/// The file of a socket that another program made. It is not ours yet.
+///
+/// # Errors
+/// When no socket's file is there: nobody could connect.
+pub(super) fn adopt(path: &Arc<Path>) -> io::Result<Arc<SocketFile>> {
+    let found = fs::symlink_metadata(path)?;
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the socket's file is gone"));
+    }
+    let made = (found.dev(), found.ino());
+    Ok(Arc::new(SocketFile { path: path.clone(), made, is_ours: AtomicBool::new(false) }))
 }
 
 /// Removes a socket's file that nobody listens at.
@@ -110,6 +133,21 @@ mod tests {
         assert!(path.exists());
         let (_file, _listener) = bind(&path, 0o600).unwrap();
         UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_another_program_stays_until_it_is_ours() {
+        let (_folder, path) = folder();
+        let (theirs, _listener) = bind(&path, 0o600).unwrap();
+        let ours = adopt(&path).unwrap();
+        ours.remove();
+        assert!(path.exists());
+        theirs.set_ours(false);
+        drop(theirs);
+        assert!(path.exists());
+        ours.set_ours(true);
+        drop(ours);
+        assert!(!path.exists() && adopt(&path).is_err());
     }
 
     #[test]

@@ -37,5 +37,6 @@ mod streaming;
 mod tls;
 mod tunnels;
 mod tunnels_over_h2;
+mod upgrade;
 mod upstream_http2;
 mod upstream_tls;

@@ -158,7 +158,7 @@ impl Side {
                 self.deadline.set(door.settings().header_timeout);
             }
         }
-        if door.is_draining() && !*has_begun {
+        if door.closes_idle() && !*has_begun {
             return Poll::Ready(Err(HeadError::Closed));
         }
         if !self.deadline.poll_expired(cx) {
@@ -342,7 +342,7 @@ async fn linger(side: &Rc<RefCell<Side>>) {
             match side.wire.poll_discard(cx, &side.door.worker.buffers) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(_)) => side.deadline.set(LINGER),
-                Poll::Pending if side.deadline.poll_expired(cx) || side.door.is_draining() => return Poll::Ready(()),
+                Poll::Pending if side.deadline.poll_expired(cx) || side.door.closes_idle() => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -77,7 +77,7 @@ pub(super) async fn respond(
     let is_whole = !is_unread && poll_fn(|cx| response.poll_rest_of_request(cx)).await;
     response.finish();
     let side = side.borrow();
-    if !keeps_alive || !is_whole || !side.body.is_ended() || door.is_draining() {
+    if !keeps_alive || !is_whole || !side.body.is_ended() || door.closes_idle() {
         return Outcome::Close;
     }
     side.deadline.set(door.settings().idle_timeout);

@@ -24,6 +24,8 @@ pub struct Ringway {
     /// Where it accepts.
     pub address: SocketAddr,
     pub admin: SocketAddr,
+    /// Processes that took its place, the newest last.
+    heirs: Vec<u32>,
 }
 
 /// Runs the program with these arguments to its end.
@@ -76,7 +78,7 @@ impl Ringway {
             .stderr(log("stderr.log"))
             .spawn()
             .expect("the program starts");
-        Self { child, folder, address, admin }
+        Self { child, folder, address, admin, heirs: Vec::new() }
     }
 
     /// Itself once `/readyz` is 200; nothing when a port was taken; a failed test when it ended or took too long.
@@ -181,8 +183,28 @@ impl Ringway {
         fs::read_to_string(self.folder.path().join("stdout.log")).unwrap_or_default()
     }
 
+    /// Its process, or the one that took its place.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.heirs.last().copied().unwrap_or_else(|| self.child.id())
+    }
+
+    /// Has the program replaced by the one at its path, and waits until that one has taken over.
+    #[track_caller]
+    pub fn upgrade(&mut self) {
+        let before = self.heirs.len();
+        self.signal("USR2");
+        self.await_heir(before + 1);
+    }
+
+    /// Waits until so many programs have taken over, one after the other.
+    #[track_caller]
+    pub fn await_heir(&mut self, count: usize) {
+        self.heirs = wait_for("a new program to take over", || {
+            let log = self.stderr();
+            let told = log.lines().filter(|line| line.contains("has taken over"));
+            let pids = told.filter_map(|line| line.split("pid=").nth(1)?.split_whitespace().next()?.parse().ok());
+            Some(pids.collect::<Vec<u32>>()).filter(|pids| pids.len() >= count)
+        });
     }
 
     /// Sends a signal by name: `"TERM"`, `"HUP"`, `"USR2"`.
@@ -192,10 +214,17 @@ impl Ringway {
         assert!(sent.expect("a shell").success(), "send SIG{name}");
     }
 
-    /// Waits for its end.
+    /// Waits for its end: that of the process that was started first.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         wait_for("the program's end", || self.child.try_wait().expect("our own child"))
+    }
+
+    /// SIGTERM to the process that took its place, and waits for its end.
+    #[track_caller]
+    pub fn stop_heir(&self) {
+        self.signal("TERM");
+        wait_for("the new program's end", || (!is_running(self.pid())).then_some(()));
     }
 
     /// SIGTERM, and its exit status.
@@ -211,10 +240,19 @@ impl Drop for Ringway {
         // Both fail only when it has ended, which is what is wanted.
         self.child.kill().unwrap_or_default();
         self.child.wait().map(drop).unwrap_or_default();
+        for heir in self.heirs.iter().filter(|heir| is_running(**heir)) {
+            Command::new("sh").args(["-c", &format!("kill -KILL {heir}")]).status().map(drop).unwrap_or_default();
+        }
         if thread::panicking() {
             eprintln!("--- the program's log\n{}--- its standard output\n{}---", self.stderr(), self.stdout());
         }
     }
+}
+
+/// Whether there is such a process; one that ended and that nobody asked for its status is none.
+pub fn is_running(pid: u32) -> bool {
+    let told = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    told.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 fn complete(config: &str, address: SocketAddr, admin: SocketAddr) -> String {

@@ -69,6 +69,8 @@ use upgrade::Event;
 use upgrade::Upgrades;
 
 /// How old a line of the access log gets before it is sent to its writer.
+/// What stands for the admin interface where certificates are told by listener.
+const ADMIN: &str = "[admin]";
 const FLUSH: Duration = Duration::from_millis(100);
 /// How often a program that is to take over looks whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(20);
@@ -291,6 +293,8 @@ fn texts(config: &Config) -> Vec<(String, String)> {
 /// The certificates that are shown to clients.
 fn certificates(config: &Config) -> Vec<(ListenerName, Certificate)> {
     let shown = config.listeners.iter().filter_map(|listener| listener.tls.as_ref().map(|tls| (&listener.name, tls)));
+    let admin_name = ListenerName::new(ADMIN);
+    let shown = shown.chain(config.admin.tls.as_ref().map(|tls| (&admin_name, tls)));
     let each =
         shown.flat_map(|(name, tls)| tls.certificates().iter().map(|certificate| (name.clone(), certificate.clone())));
     each.collect()
@@ -558,6 +562,12 @@ impl Reloader {
                     Err(error) => tracing::error!(%error, "A listener could not be prepared."),
                 }
             }
+        }
+        if let Some(renewed) = self.config.admin.tls.as_ref().map(|tls| tls.renewed())
+            && let Some(new) = self.shared.note_renewal("admin", &self.config.admin.address.to_string(), renewed)
+        {
+            self.config.admin.tls = Some(new);
+            self.shared.with(|state| state.admin = Arc::new(self.config.admin.clone()));
         }
         let mut has_changed = false;
         for upstream in &mut self.config.upstreams {

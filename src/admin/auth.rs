@@ -41,7 +41,7 @@ pub fn check<B>(request: &Request<B>, settings: &Settings) -> Result<(), Refusal
             "the Host of this request is not this admin interface's; call it by its address, or list the name in admin.hosts",
         ));
     }
-    if headers.get(header::ORIGIN).is_some_and(|origin| !is_own_origin(origin.as_bytes(), headers)) {
+    if headers.get(header::ORIGIN).is_some_and(|origin| !is_own_origin(origin.as_bytes(), headers, settings)) {
         return Err(forbidden("this request was made by a page from elsewhere"));
     }
     match &settings.token {
@@ -84,9 +84,10 @@ fn is_own_host(headers: &HeaderMap, settings: &Settings) -> bool {
     is_own_number || names.any(|own| own.eq_ignore_ascii_case(name))
 }
 
-fn is_own_origin(origin: &[u8], headers: &HeaderMap) -> bool {
+fn is_own_origin(origin: &[u8], headers: &HeaderMap, settings: &Settings) -> bool {
     let own = headers.get(header::HOST).map(http::HeaderValue::as_bytes);
-    origin.strip_prefix(b"http://").is_some_and(|origin| Some(origin) == own)
+    let scheme: &[u8] = if settings.tls.is_some() { b"https://" } else { b"http://" };
+    origin.strip_prefix(scheme).is_some_and(|origin| Some(origin) == own)
 }
 
 #[cfg(test)]
@@ -108,7 +109,7 @@ mod tests {
 
     fn with_token(address: &str) -> Settings {
         let token = Some(Token::new("s3cret".into()));
-        Settings { address: address.parse().unwrap(), token, hosts: vec!["ringway.internal".into()] }
+        Settings { address: address.parse().unwrap(), token, hosts: vec!["ringway.internal".into()], tls: None }
     }
 
     #[test]

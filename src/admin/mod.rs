@@ -40,6 +40,8 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
@@ -83,25 +85,37 @@ pub async fn serve(admin: Arc<Admin>, listener: TcpListener, mut leave: watch::R
         };
         let (admin, mut leave) = (admin.clone(), leave.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let admin = admin.clone();
-                async move { Ok::<_, Infallible>(admin.answer(request).await) }
-            });
-            let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-            let served = tokio::select! {
-                served = connection.as_mut() => served,
-                () = told(&mut leave) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = served {
-                tracing::debug!(%error, "A connection to the admin interface failed.");
+            match admin.operator.settings().tls.as_ref().map(|tls| tls.acceptor()) {
+                None => converse(&admin, stream, &mut leave).await,
+                Some(acceptor) => match tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => converse(&admin, stream, &mut leave).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "TLS with a caller of the admin interface failed."),
+                    Err(_) => tracing::debug!("A caller of the admin interface was too slow for TLS."),
+                },
             }
             drop(slot);
         });
+    }
+}
+
+/// Answers the requests of one connection, until its end or until it is time to leave.
+async fn converse(admin: &Arc<Admin>, stream: impl AsyncRead + AsyncWrite + Unpin, leave: &mut watch::Receiver<bool>) {
+    let service = service_fn(|request| {
+        let admin = admin.clone();
+        async move { Ok::<_, Infallible>(admin.answer(request).await) }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = told(leave) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "A connection to the admin interface failed.");
     }
 }
 

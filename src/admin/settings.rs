@@ -1,10 +1,12 @@
 //! Where operators come in, and who is one.
+use crate::net::tls_server::TlsServer;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 /// The admin interface, as written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Where it listens; without a token a loopback address (default `127.0.0.1:9900`).
     pub address: SocketAddr,
@@ -12,11 +14,13 @@ pub struct Settings {
     pub token: Option<Token>,
     /// Names by which callers may call it, beside `localhost` and numbers.
     pub hosts: Vec<String>,
+    /// What secures connections to it; `None` is in clear.
+    pub tls: Option<Arc<TlsServer>>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 9900)), token: None, hosts: Vec::new() }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9900)), token: None, hosts: Vec::new(), tls: None }
     }
 }
 

@@ -2,33 +2,18 @@
 use super::AdminArgs;
 use super::FAILED;
 use super::OK;
+use super::door::Door;
 use crate::admin::view;
 use anyhow::Context;
-use anyhow::bail;
-use http::Request;
-use http::Response;
-use http::StatusCode;
-use http::header;
-use http_body_util::BodyExt;
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use std::path::Path;
 use std::time::Duration;
 use std::time::UNIX_EPOCH;
-
-/// Where the token is unless a file is given.
-const TOKEN: &str = "RINGWAY_TOKEN";
-/// Longest time for an answer.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Prints a proxy's upstreams and endpoints.
 ///
 /// # Errors
 /// When it cannot be asked.
 pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
-    let value = Door::of(args)?.call("GET", "/api/v1/status")?;
+    let value = Door::of(&args.door, &args.admin)?.call("GET", "/api/v1/status")?;
     if args.json {
         println!("{value}");
         return Ok(OK);
@@ -85,7 +70,7 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// When it cannot be asked.
 pub fn ready(args: &AdminArgs) -> anyhow::Result<u8> {
-    let status = Door::of(args)?.call("GET", "/api/v1/status")?;
+    let status = Door::of(&args.door, &args.admin)?.call("GET", "/api/v1/status")?;
     Ok(if status["ready"] == true { OK } else { FAILED })
 }
 
@@ -94,7 +79,7 @@ pub fn ready(args: &AdminArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// When it cannot be asked.
 pub fn reload(args: &AdminArgs) -> anyhow::Result<u8> {
-    match Door::of(args)?.call("POST", "/api/v1/reload") {
+    match Door::of(&args.door, &args.admin)?.call("POST", "/api/v1/reload") {
         Ok(value) if args.json => println!("{value}"),
         Ok(value) => println!("{}", value["result"].as_str().unwrap_or("done")),
         Err(error) => {
@@ -103,83 +88,4 @@ pub fn reload(args: &AdminArgs) -> anyhow::Result<u8> {
         }
     }
     Ok(OK)
-}
-
-/// A proxy's admin interface, and what opens it.
-pub struct Door {
-    url: String,
-    token: Option<String>,
-}
-
-impl Door {
-    /// The interface that a command's arguments name.
-    ///
-    /// # Errors
-    /// When the token's file cannot be read.
-    pub fn of(args: &AdminArgs) -> anyhow::Result<Self> {
-        Self::new(&args.admin, args.token_file.as_deref())
-    }
-
-    /// The interface at `url`, with the token in the file or in the environment.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn new(url: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
-        let token = match token_file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path);
-                Some(text.with_context(|| format!("read the token in {}", path.display()))?)
-            }
-            None => std::env::var(TOKEN).ok(),
-        };
-        Ok(Self { url: url.to_string(), token: token.map(|token| token.trim().to_string()) })
-    }
-
-    /// Calls; an answer that is not a success is an error with what it says.
-    ///
-    /// # Errors
-    /// When nobody answers, or the answer is a refusal.
-    pub fn call(&self, method: &str, path: &str) -> anyhow::Result<serde_json::Value> {
-        let asked = async { tokio::time::timeout(TIMEOUT, self.exchange(method, path)).await };
-        super::runtime()?.block_on(asked).context("get an answer in time")?
-    }
-
-    async fn exchange(&self, method: &str, path: &str) -> anyhow::Result<serde_json::Value> {
-        let request = self.request(method, path)?;
-        let target = request.headers()[header::HOST].to_str()?.to_string();
-        let stream = tokio::net::TcpStream::connect(&target).await;
-        let stream =
-            stream.with_context(|| format!("connect to the admin interface at {target}: is the proxy running?"))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        read(sender.send_request(request).await?).await
-    }
-
-    fn request(&self, method: &str, path: &str) -> anyhow::Result<Request<Full<Bytes>>> {
-        let admin = &self.url;
-        let uri: http::Uri = admin.parse().with_context(|| format!("read {admin} as a URL"))?;
-        let (Some(host), Some("http")) = (uri.host(), uri.scheme_str()) else {
-            bail!("{admin} is not the URL of an admin interface; write http://127.0.0.1:9900")
-        };
-        let target = format!("{host}:{}", uri.port_u16().unwrap_or(80));
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, target);
-        request = request.header(header::CONTENT_TYPE, "application/json");
-        if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        Ok(request.body(Full::new(Bytes::new()))?)
-    }
-}
-
-async fn read(response: Response<Incoming>) -> anyhow::Result<serde_json::Value> {
-    let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    let value: serde_json::Value = serde_json::from_slice(&body).context("understand the proxy's answer")?;
-    if status == StatusCode::UNAUTHORIZED {
-        bail!("the proxy wants its admin token: give --token-file FILE, or set {TOKEN}");
-    }
-    if !status.is_success() {
-        bail!("{}", value["error"].as_str().unwrap_or("the proxy refused"));
-    }
-    Ok(value)
 }

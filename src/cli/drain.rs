@@ -3,7 +3,7 @@ use super::EndpointArgs;
 use super::FAILED;
 use super::OK;
 use super::WRONG;
-use super::admin::Door;
+use super::door::Door;
 use crate::admin::view;
 use crate::base::clock;
 use anyhow::Context;
@@ -51,13 +51,13 @@ impl Found {
     fn order(&self, args: &EndpointArgs, order: &str) -> anyhow::Result<view::Drained> {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let path = format!("/api/v1/upstreams/{}/endpoints/{}/{order}", encode(&self.upstream), encode(&self.id));
-        let value = Door::of(&args.proxy)?.call("POST", &path)?;
+        let value = Door::of(&args.proxy.door, &args.proxy.admin)?.call("POST", &path)?;
         serde_json::from_value(value).context("understand the proxy's answer")
     }
 }
 
 fn status(args: &EndpointArgs) -> anyhow::Result<view::Status> {
-    let value = Door::of(&args.proxy)?.call("GET", "/api/v1/status")?;
+    let value = Door::of(&args.proxy.door, &args.proxy.admin)?.call("GET", "/api/v1/status")?;
     serde_json::from_value(value).context("understand the proxy's answer")
 }
 

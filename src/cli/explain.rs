@@ -3,7 +3,7 @@ use super::ExplainArgs;
 use super::FAILED;
 use super::OK;
 use super::WRONG;
-use super::admin::Door;
+use super::door::Door;
 use crate::analysis::explain;
 use crate::base::clock;
 use crate::config;
@@ -19,6 +19,10 @@ use std::path::Path;
 /// # Errors
 /// When the running proxy cannot be asked.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<u8> {
+    if args.config.is_some() && args.door.is_given() {
+        eprintln!("ringway: what opens an admin interface goes with --admin, not with -c");
+        return Ok(WRONG);
+    }
     let mut fields = Vec::new();
     for field in &args.headers {
         let Some((name, value)) = field.split_once(':') else {
@@ -73,7 +77,7 @@ fn by_proxy(args: &ExplainArgs, fields: &[(String, String)], admin: &str) -> any
     if let Some(listener) = &args.listener {
         query.push_str(&format!("&listener={}", encode(listener)));
     }
-    let explanation = Door::new(admin, args.token_file.as_deref())?.call("GET", &format!("/api/v1/explain?{query}"))?;
+    let explanation = Door::of(&args.door, admin)?.call("GET", &format!("/api/v1/explain?{query}"))?;
     print(args, &explanation);
     Ok(OK)
 }

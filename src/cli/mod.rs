@@ -2,6 +2,7 @@
 pub mod admin;
 pub mod check;
 pub mod demo;
+pub mod door;
 pub mod drain;
 pub mod explain;
 mod help;
@@ -15,6 +16,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use clap_complete::Shell;
+use door::DoorArgs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -126,9 +128,8 @@ pub struct ExplainArgs {
     /// Explain by the running proxy with this admin address
     #[arg(long, value_name = "URL", required_unless_present = "config")]
     admin: Option<String>,
-    /// A file with the token of the admin address; else the one in RINGWAY_TOKEN
-    #[arg(long, value_name = "FILE", requires = "admin")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    door: DoorArgs,
     /// A field of the request, "name: value"; may be repeated
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
@@ -169,9 +170,8 @@ pub struct AdminArgs {
     /// The proxy's admin address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9900")]
     admin: String,
-    /// A file with the token of the admin address; else the one in RINGWAY_TOKEN
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    door: DoorArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,

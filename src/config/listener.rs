@@ -19,7 +19,7 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Found<Sett
     section.check_names(reader);
     let address = section.text(reader, "address").and_then(|text| address(reader, &text));
     let protocols = protocols(reader, section);
-    let tls = tls::server(reader, section, protocols);
+    let tls = tls::listener(reader, section, protocols);
     let trusted_proxies = networks(reader, section, "trusted_proxies");
     let max_body = section.size(reader, "max_body");
     let is_usable = address.is_some();

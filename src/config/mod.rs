@@ -71,7 +71,7 @@ impl Config {
 
     /// The files that TLS is made of, here and towards upstreams.
     pub fn tls_files(&self) -> Vec<PathBuf> {
-        let servers = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let servers = self.listeners.iter().filter_map(|listener| listener.tls.as_ref()).chain(&self.admin.tls);
         let clients = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref());
         let files =
             servers.flat_map(|tls| tls.settings().files()).chain(clients.flat_map(|tls| tls.settings().files()));

@@ -2,6 +2,7 @@
 use super::table::Found;
 use super::table::Reader;
 use super::table::Section;
+use super::tls;
 use crate::admin;
 use crate::admin::settings::Token;
 use crate::base::address::Address;
@@ -53,6 +54,7 @@ pub fn admin(reader: &mut Reader<'_>, section: &Section<'_>) -> admin::settings:
     section.check_names(reader);
     let default = admin::settings::Settings::default();
     let token = section.text(reader, "token_file").and_then(|path| token(reader, &path));
+    let tls = tls::admin(reader, section);
     let hosts = section.texts(reader, "hosts").into_iter().map(|host| host.value).collect();
     let address = section.text(reader, "address").and_then(|text| match text.value.parse::<SocketAddr>() {
         Ok(address) => {
@@ -69,7 +71,7 @@ pub fn admin(reader: &mut Reader<'_>, section: &Section<'_>) -> admin::settings:
             None
         }
     });
-    admin::settings::Settings { address: address.unwrap_or(default.address), token, hosts }
+    admin::settings::Settings { address: address.unwrap_or(default.address), token, hosts, tls }
 }
 
 fn token(reader: &mut Reader<'_>, path: &Found<String>) -> Option<Token> {

@@ -170,7 +170,7 @@ impl<'a> Section<'a> {
         match self.name {
             "" => "the file".into(),
             "listener" | "route" => format!("[[{}]]", self.name),
-            "listener.tls.certificates" | "upstream.*.endpoints" => {
+            "admin.tls.certificates" | "listener.tls.certificates" | "upstream.*.endpoints" => {
                 format!("an entry of {}", self.name.replace('*', "NAME"))
             }
             name => format!("[{}]", name.replace('*', "NAME")),

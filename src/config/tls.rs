@@ -18,14 +18,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Reads `tls` of a listener; `None` when it is absent or wrong.
-pub fn server(reader: &mut Reader<'_>, listener: &Section<'_>, protocols: Protocols) -> Option<Arc<TlsServer>> {
-    if !listener.has("tls") {
+pub fn listener(reader: &mut Reader<'_>, listener: &Section<'_>, protocols: Protocols) -> Option<Arc<TlsServer>> {
+    server(reader, listener, ["listener.tls", "listener.tls.certificates"], &protocols.alpn())
+}
+
+/// Reads `tls` of the admin interface; `None` when it is absent or wrong.
+pub fn admin(reader: &mut Reader<'_>, admin: &Section<'_>) -> Option<Arc<TlsServer>> {
+    server(reader, admin, ["admin.tls", "admin.tls.certificates"], &[b"http/1.1"])
+}
+
+/// Reads `tls` of `owner`, whose keys are those of the first of `names`, with certificates by those of the second.
+fn server(
+    reader: &mut Reader<'_>,
+    owner: &Section<'_>,
+    names: [&'static str; 2],
+    alpn: &[&[u8]],
+) -> Option<Arc<TlsServer>> {
+    if !owner.has("tls") {
         return None;
     }
-    let section = listener.table(reader, "tls", "listener.tls");
+    let section = owner.table(reader, "tls", names[0]);
     let before = reader.problems.len();
     section.check_names(reader);
-    let pairs = section.tables(reader, "certificates", "listener.tls.certificates");
+    let pairs = section.tables(reader, "certificates", names[1]);
     let certificates: Vec<CertificateFiles> =
         pairs.iter().filter_map(|pair| server_certificate(reader, pair)).collect();
     if section.has("certificates") && pairs.is_empty() {
@@ -40,7 +55,7 @@ pub fn server(reader: &mut Reader<'_>, listener: &Section<'_>, protocols: Protoc
     if reader.problems.len() > before {
         return None;
     }
-    match TlsServer::load(&settings, &protocols.alpn()) {
+    match TlsServer::load(&settings, alpn) {
         Ok(server) => {
             warn_of_ended(reader, &pairs, &server);
             Some(Arc::new(server))

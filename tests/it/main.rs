@@ -11,6 +11,7 @@ mod walls;
 mod addresses;
 mod admin;
 mod admin_door;
+mod admin_tls;
 mod checks;
 mod cli;
 mod differential;

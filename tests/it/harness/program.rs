@@ -49,9 +49,17 @@ impl Ringway {
     /// As [`Ringway::start`], by another program that becomes this one.
     #[track_caller]
     pub fn start_by(program: &Path, config: &str) -> Self {
+        Self::start_until(program, config, &|running| {
+            running.admin_get("/readyz").is_ok_and(|ready| ready.status == 200)
+        })
+    }
+
+    /// As [`Ringway::start`], by a program of the caller's and until it is ready by the caller's own judgement.
+    #[track_caller]
+    pub fn start_until(program: &Path, config: &str, is_ready: &dyn Fn(&Self) -> bool) -> Self {
         // Somebody else may take a port between our look and its bind: try with others then.
         for _ in 0..4 {
-            if let Some(running) = Self::spawn_by(program, config).until_ready() {
+            if let Some(running) = Self::spawn_by(program, config).until_ready(is_ready) {
                 return running;
             }
         }
@@ -82,14 +90,14 @@ impl Ringway {
     }
 
     /// Itself once `/readyz` is 200; nothing when a port was taken; a failed test when it ended or took too long.
-    fn until_ready(mut self) -> Option<Self> {
+    fn until_ready(mut self, is_ready: &dyn Fn(&Self) -> bool) -> Option<Self> {
         let deadline = clock::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 assert!(self.stderr().contains("in use"), "ended at its start: {status}");
                 return None;
             }
-            if self.admin_get("/readyz").is_ok_and(|response| response.status == 200) {
+            if is_ready(&self) {
                 return Some(self);
             }
             assert!(clock::now() < deadline, "not ready in {PATIENCE:?}");

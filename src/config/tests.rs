@@ -319,7 +319,7 @@ fn the_reference_and_full_toml_come_from_the_table() {
 
 #[test]
 fn the_files_we_ship_have_no_problems() {
-    for name in ["minimal.toml", "full.toml"] {
+    for name in ["minimal.toml", "full.toml", "cache-fleet.toml", "sticky.toml", "from-nginx.toml"] {
         let path = format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"));
         let config = load(Path::new(&path)).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(config.warnings, []);

@@ -2,6 +2,7 @@
 pub mod address;
 pub mod clock;
 pub mod dice;
+pub mod files;
 pub mod hash;
 pub mod ids;
 pub mod units;

@@ -1,4 +1,5 @@
 //! The admin interface of a running proxy, as commands call it.
+use crate::base::files;
 use crate::net::settings::CertificateFiles;
 use crate::net::settings::ClientTls;
 use crate::net::stream::Socket;
@@ -65,7 +66,7 @@ impl Door {
     pub fn of(args: &DoorArgs, url: &str) -> anyhow::Result<Self> {
         let token = match &args.token_file {
             Some(path) => {
-                let text = std::fs::read_to_string(path);
+                let text = files::read_text(path, files::MAX_WORD);
                 Some(text.with_context(|| format!("read the token in {}", path.display()))?)
             }
             None => std::env::var(TOKEN).ok(),

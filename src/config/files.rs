@@ -3,11 +3,15 @@ use super::diagnostic::Diagnostic;
 use super::diagnostic::Diagnostics;
 use super::diagnostic::position;
 use super::table::SourceFile;
+use crate::base::files;
 use crate::base::hash::PlacementHash;
 use std::path::Path;
 use std::path::PathBuf;
 use toml::de::DeTable;
 use toml::de::DeValue;
+
+/// Most of one file of a configuration: tens of thousands of endpoints.
+const MAX_CONFIG: u64 = 64 << 20;
 
 /// What a configuration was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +75,7 @@ pub fn read(path: &Path) -> Result<Sources, Diagnostics> {
 
 fn read_one(path: &Path) -> Result<SourceFile, Diagnostics> {
     let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    match files::read_text_of_any(path, MAX_CONFIG) {
         Ok(text) => Ok(SourceFile { name, text }),
         Err(error) => {
             let message = format!("cannot be read: {error}");

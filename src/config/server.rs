@@ -6,6 +6,7 @@ use super::tls;
 use crate::admin;
 use crate::admin::settings::Token;
 use crate::base::address::Address;
+use crate::base::files;
 use crate::lifecycle;
 use crate::lifecycle::settings::ReloadOn;
 use crate::telemetry;
@@ -75,7 +76,7 @@ pub fn admin(reader: &mut Reader<'_>, section: &Section<'_>) -> admin::settings:
 }
 
 fn token(reader: &mut Reader<'_>, path: &Found<String>) -> Option<Token> {
-    let text = match std::fs::read_to_string(&path.value) {
+    let text = match files::read_text(path.value.as_ref(), files::MAX_WORD) {
         Ok(text) => text,
         Err(error) => {
             reader.problem(&path.place, format!("{} cannot be read: {error}", path.value));

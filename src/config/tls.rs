@@ -4,6 +4,7 @@ use super::table::Place;
 use super::table::Reader;
 use super::table::Section;
 use crate::base::clock;
+use crate::base::files;
 use crate::listener::settings::Protocols;
 use crate::net::certs::TlsError;
 use crate::net::settings::CertificateFiles;
@@ -147,15 +148,15 @@ fn server_name(reader: &mut Reader<'_>, text: &Found<String>) -> Option<ServerNa
     name
 }
 
-/// The name of a file that can be opened.
+/// The name of a file that can be read.
 fn file(reader: &mut Reader<'_>, section: &Section<'_>, name: &str) -> Option<PathBuf> {
     section.text(reader, name).map(|text| readable(reader, &text))
 }
 
-/// Notes a file that cannot be opened.
+/// Notes a file that cannot be read.
 fn readable(reader: &mut Reader<'_>, file: &Found<String>) -> PathBuf {
     let path = PathBuf::from(&file.value);
-    if let Err(error) = std::fs::File::open(&path) {
+    if let Err(error) = files::read(&path, files::MAX_PEM) {
         reader.problem(&file.place, format!("{} cannot be read: {error}", file.value));
     }
     path

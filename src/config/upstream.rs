@@ -7,6 +7,7 @@ use super::table::Section;
 use super::tls;
 use crate::base::address::Address;
 use crate::base::address::Location;
+use crate::base::files;
 use crate::base::hash::PlacementHash;
 use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
@@ -161,7 +162,7 @@ fn ketama(reader: &mut Reader<'_>, section: &Section<'_>) -> ring::settings::Set
 }
 
 fn secret(reader: &mut Reader<'_>, path: &Found<String>) -> Option<[u8; 16]> {
-    let text = match std::fs::read_to_string(&path.value) {
+    let text = match files::read_text(path.value.as_ref(), files::MAX_WORD) {
         Ok(text) => text,
         Err(error) => {
             reader.problem(&path.place, format!("{} cannot be read: {error}", path.value));

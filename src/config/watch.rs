@@ -2,6 +2,7 @@
 use super::files;
 use super::files::Sources;
 use super::folders::FolderWatch;
+use crate::base;
 use crate::base::hash::PlacementHash;
 use std::path::PathBuf;
 
@@ -87,7 +88,7 @@ impl TlsWatch {
 fn digest(files: &[PathBuf]) -> u64 {
     let mut all = Vec::new();
     for file in files {
-        let content = std::fs::read(file).ok();
+        let content = base::files::read(file, base::files::MAX_PEM).ok();
         all.extend_from_slice(&content.as_ref().map_or(u64::MAX, |content| content.len() as u64).to_le_bytes());
         all.extend(content.into_iter().flatten());
     }

@@ -52,6 +52,8 @@ pub enum Name {
     XForwardedHost,
     /// `X-Forwarded-Proto`
     XForwardedProto,
+    /// Any other `X-Forwarded-*`
+    XForwardedOther,
     /// `X-Request-Id`
     XRequestId,
     /// A name that only Ringway may set (`Fencing-*`, `Ringway-*`, `Client-Cert*`) or that is dangerous to pass on (`Proxy`, and
@@ -91,6 +93,9 @@ impl Name {
             Some(b'c' | b'C') => starts_with(name, b"client-cert"),
             _ => false,
         };
+        if matches!(name.first(), Some(b'x' | b'X')) && starts_with(name, b"x-forwarded-") {
+            return Self::XForwardedOther;
+        }
         let is_reserved = reserved || (memchr::memchr(b'_', name).is_some() && is_lookalike(name));
         if is_reserved { Self::Reserved } else { Self::Other }
     }
@@ -107,7 +112,7 @@ fn is_lookalike(name: &[u8]) -> bool {
     match Name::of(&dashed[..length]) {
         Name::Reserved => true,
         Name::ContentLength | Name::TransferEncoding | Name::XRequestId => name.len() == length,
-        Name::XForwardedFor | Name::XForwardedHost | Name::XForwardedProto => name.len() == length,
+        Name::XForwardedFor | Name::XForwardedHost | Name::XForwardedProto | Name::XForwardedOther => true,
         _ => false,
     }
 }
@@ -125,6 +130,7 @@ mod tests {
         assert_eq!(Name::of(b"Content-Length"), Name::ContentLength);
         assert_eq!(Name::of(b"TRANSFER-ENCODING"), Name::TransferEncoding);
         assert_eq!(Name::of(b"x-forwarded-proto"), Name::XForwardedProto);
+        assert_eq!(Name::of(b"X-Forwarded-Prefix"), Name::XForwardedOther);
         assert_eq!(Name::of(b"x-other"), Name::Other);
         assert_eq!(Name::of(b""), Name::Other);
     }
@@ -134,9 +140,14 @@ mod tests {
         for name in ["Fencing-Token", "ringway-explain", "Client-Cert", "client-cert-chain", "Proxy"] {
             assert_eq!(Name::of(name.as_bytes()), Name::Reserved, "{name}");
         }
-        for name in
-            ["X_Forwarded_For", "transfer_encoding", "x-request_id", "CLIENT_CERT", "Fencing_Token_of_many_words"]
-        {
+        for name in [
+            "X_Forwarded_For",
+            "x_forwarded-port",
+            "transfer_encoding",
+            "x-request_id",
+            "CLIENT_CERT",
+            "Fencing_Token_of_many_words",
+        ] {
             assert_eq!(Name::of(name.as_bytes()), Name::Reserved, "{name}");
         }
         for name in ["x_other", "transfer_encoding_x", "content_type", "a_b", "proxy_"] {

@@ -10,6 +10,7 @@ use crate::net::stream::Socket;
 use crate::net::stream::Stream;
 use crate::proxy::context::ClientCertificate;
 use crate::proxy::context::ConnInfo;
+use crate::proxy::context::Named;
 use crate::telemetry::labels::RefusedReason;
 use crate::worker::wheel::Deadline;
 use std::future::poll_fn;
@@ -101,10 +102,10 @@ async fn open(
         Some(most) => Some(plan.addresses.hold(peer.ip(), most).ok_or(RefusedReason::MaxConnectionsPerIp)?),
     };
     let protocols = plan.settings.protocols;
-    let (stream, is_h2, client_certificate) = match &plan.tls {
+    let (stream, is_h2, client_certificate, named) = match &plan.tls {
         None => {
             let is_h2 = protocols.h2 && (!protocols.http1 || speaks_h2(door, &stream, deadline).await);
-            (Stream::Plain(stream), is_h2, None)
+            (Stream::Plain(stream), is_h2, None, None)
         }
         // In a box: connections in clear should not carry the room a handshake needs.
         Some(acceptor) => {
@@ -113,7 +114,11 @@ async fn open(
             let is_h2 = session.alpn_protocol().map_or(!protocols.http1, |name| name == b"h2");
             let leaf = session.peer_certificates().and_then(<[_]>::first);
             let client_certificate = leaf.map(|leaf| Box::new(ClientCertificate::new(leaf)));
-            (Stream::ServerTls(stream), is_h2, client_certificate)
+            let several = plan.settings.tls.as_ref().filter(|tls| tls.certificates().len() > 1);
+            let named = several.zip(session.server_name()).map(|(tls, name)| {
+                Box::new(Named { server_name: name.trim_end_matches('.').to_ascii_lowercase(), tls: tls.clone() })
+            });
+            (Stream::ServerTls(stream), is_h2, client_certificate, named)
         }
     };
     let conn = Rc::new(ConnInfo {
@@ -123,6 +128,7 @@ async fn open(
         secure: plan.tls.is_some(),
         client_certificate,
         trusted_proxies: door.trusted_proxies(),
+        named,
     });
     Ok(Opened { stream, is_h2, conn, _held: held })
 }

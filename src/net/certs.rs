@@ -1,4 +1,5 @@
 //! Certificates, keys and authorities from PEM files. Who uses them is not known here.
+use crate::base::files;
 use crate::base::hash::PlacementHash;
 use crate::net::settings::CertificateFiles;
 use rustls::RootCertStore;
@@ -104,6 +105,17 @@ impl Certificate {
     }
 }
 
+impl Certificate {
+    /// Whether it is for this host, in lower case.
+    pub fn is_for(&self, host: &str) -> bool {
+        let parent = host.split_once('.').map_or("", |(_, parent)| parent);
+        self.dns_names.iter().any(|name| match name.strip_prefix("*.") {
+            Some(of) => of == parent,
+            None => name == host,
+        })
+    }
+}
+
 /// Whether a connection failed because of TLS itself: an alert of the peer, or what is no TLS.
 pub fn is_tls_failure(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
@@ -129,7 +141,7 @@ impl Files {
     }
 
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, TlsError> {
-        let bytes = std::fs::read(path).map_err(|source| TlsError::Read { path: path.into(), source })?;
+        let bytes = files::read(path, files::MAX_PEM).map_err(|source| TlsError::Read { path: path.into(), source })?;
         self.read.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         self.read.extend_from_slice(&bytes);
         Ok(bytes)

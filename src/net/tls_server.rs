@@ -30,6 +30,7 @@ pub struct TlsServer {
     digest: u64,
     clients_digest: u64,
     certificates: Arc<Vec<Certificate>>,
+    by_name: Arc<ByName>,
     config: Arc<ServerConfig>,
 }
 
@@ -53,10 +54,11 @@ impl TlsServer {
             TlsVersion::V12 => &[&TLS13, &TLS12],
             TlsVersion::V13 => &[&TLS13],
         };
+        let by_name = Arc::new(ByName::new(&certificates, pairs));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)?
             .with_client_cert_verifier(clients)
-            .with_cert_resolver(Arc::new(ByName::new(&certificates, pairs)));
+            .with_cert_resolver(by_name.clone());
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
         config.session_storage = ServerSessionMemoryCache::new(MAX_SESSIONS);
@@ -65,6 +67,7 @@ impl TlsServer {
             digest: files.digest(),
             clients_digest: client_files.digest(),
             certificates: Arc::new(certificates),
+            by_name,
             config: Arc::new(config),
         })
     }
@@ -98,6 +101,7 @@ impl TlsServer {
             digest: self.digest,
             clients_digest: self.clients_digest,
             certificates: self.certificates.clone(),
+            by_name: self.by_name.clone(),
             config: Arc::new(config),
         })
     }
@@ -110,6 +114,15 @@ impl TlsServer {
     /// Its certificates, in the order written.
     pub fn certificates(&self) -> &Arc<Vec<Certificate>> {
         &self.certificates
+    }
+
+    /// Whether a request for `host` (lower case) came to the wrong place: the client was shown the certificate of another name,
+    /// `server_name`, which is not for this host, while one is here that is. Hosts that no certificate is for are anybody's.
+    pub fn is_misdirected(&self, server_name: &str, host: &str) -> bool {
+        let (own, shown) = (self.by_name.of(host), self.by_name.of(server_name));
+        let shown = if shown.is_empty() { &[0] } else { shown };
+        let is_for_host = |place: &usize| self.certificates.get(*place).is_some_and(|shown| shown.is_for(host));
+        !own.is_empty() && !shown.iter().any(is_for_host)
     }
 
     /// What secures a connection that has come in.

@@ -4,10 +4,12 @@ use crate::head::Client;
 use crate::head::Head;
 use crate::key::Extracted;
 use crate::net::subject;
+use crate::net::tls_server::TlsServer;
 use crate::proxy::admission;
 use crate::ring::Slot;
 use crate::route::RouteIndex;
 use crate::route::action::Forward;
+use crate::route::host;
 use crate::route::template::Facts;
 use crate::snapshot::UpstreamIndex;
 use crate::snapshot::handle::View;
@@ -41,6 +43,27 @@ pub struct ConnInfo {
     pub client_certificate: Option<Box<ClientCertificate>>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Arc<[IpNet]>,
+    /// The server that the client named, where its listener shows several certificates.
+    pub named: Option<Box<Named>>,
+}
+
+/// The server that a client named when it connected, in lower case.
+#[derive(Debug)]
+pub struct Named {
+    /// Its name.
+    pub server_name: String,
+    /// What it was shown one of.
+    pub tls: Arc<TlsServer>,
+}
+
+impl ConnInfo {
+    /// Whether a request came by a connection that was not made for its host (RFC 9110 section 7.4).
+    pub fn is_misdirected(&self, head: &Head) -> bool {
+        let Some(named) = &self.named else { return false };
+        let host = host::of(head);
+        let host = std::str::from_utf8(&host).unwrap_or_default();
+        host != named.server_name && named.tls.is_misdirected(&named.server_name, host)
+    }
 }
 
 /// A client's certificate as endpoints are told of it: written down once for all requests of a connection.

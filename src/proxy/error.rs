@@ -24,6 +24,8 @@ pub enum Kind {
     ClientTimeout,
     /// Downstream: the client left.
     ClientClosed,
+    /// Downstream: the connection was made for another host.
+    Misdirected,
     /// Routing: nothing matches.
     NoRoute,
     /// Routing: the method is not allowed here, or nowhere (CONNECT, TRACE).

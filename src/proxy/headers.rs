@@ -37,8 +37,8 @@ pub fn to_endpoint(head: &Head, edits: &mut Edits, conn: &ConnInfo, client: &Cli
                 continue;
             }
             Name::XRequestId => {}
-            Name::Forwarded if is_trusted => continue,
-            Name::Forwarded => {}
+            Name::Forwarded | Name::XForwardedOther if is_trusted => continue,
+            Name::Forwarded | Name::XForwardedOther => {}
             Name::XForwardedFor => has_forwarded[0] = true,
             Name::XForwardedProto if is_trusted && !has_forwarded[1] => {
                 has_forwarded[1] = true;
@@ -152,7 +152,8 @@ fn drop_named(head: &Head, edits: &mut Edits, value: &[u8]) {
     for token in tokens(value) {
         match Name::of(token) {
             Name::Host | Name::ContentLength | Name::TransferEncoding | Name::XRequestId => {}
-            Name::XForwardedFor | Name::XForwardedHost | Name::XForwardedProto | Name::Via | Name::Te => {}
+            Name::XForwardedFor | Name::XForwardedHost | Name::XForwardedProto | Name::XForwardedOther => {}
+            Name::Via | Name::Te => {}
             _ => edits.remove_named(head, token),
         }
     }
@@ -187,6 +188,7 @@ mod tests {
             secure: false,
             client_certificate: None,
             trusted_proxies: trusted.iter().map(|net| net.parse().unwrap()).collect(),
+            named: None,
         }
     }
 
@@ -272,14 +274,17 @@ mod tests {
             ("X-Forwarded-For", "10.1.1.1"),
             ("X-Forwarded-Proto", "https"),
             ("Forwarded", "for=1.1.1.1"),
+            ("X-Forwarded-Prefix", "/admin"),
             ("X-Request-Id", "abc-1"),
         ];
         let head = head(&fields);
         let untrusted = sent(&head, &conn(&[]));
         assert!(untrusted.contains(&"X-Forwarded-For: 10.0.0.9".into()), "{untrusted:?}");
         assert!(untrusted.contains(&"X-Forwarded-Proto: http".into()) && !untrusted.join("").contains("1.1.1.1"));
+        assert!(!untrusted.join("").contains("Prefix"), "{untrusted:?}");
         let trusted = sent(&head, &conn(&["10.0.0.0/8"]));
         assert!(trusted.contains(&"X-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.1.1.1, 10.0.0.9".into()), "{trusted:?}");
+        assert!(trusted.contains(&"X-Forwarded-Prefix: /admin".into()), "{trusted:?}");
         assert!(
             trusted.contains(&"X-Forwarded-Proto: https".into()) && trusted.contains(&"X-Request-Id: abc-1".into())
         );

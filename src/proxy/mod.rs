@@ -126,10 +126,11 @@ impl Proxy {
         Finish::new(self.clone(), ctx)
     }
 
-    /// What is refused whatever the route: tunnels and echoes, bodies announced too large.
+    /// What is refused whatever the route: tunnels and echoes, what is for another host, bodies announced too large.
     fn admit<D: Downstream>(&self, ctx: &RequestContext, body: &RequestBody<D>) -> Result<(), ProxyError> {
         match ctx.head().method() {
             Method::Connect | Method::Trace => Err(ProxyError::new(Kind::MethodNotAllowed)),
+            _ if ctx.conn.is_misdirected(ctx.head()) => Err(ProxyError::new(Kind::Misdirected)),
             _ if body.is_over_limit() => Err(ProxyError::new(Kind::TooLarge)),
             _ => Ok(()),
         }

@@ -30,6 +30,7 @@ pub fn of(kind: Kind) -> Reply {
         Kind::KeyMissing => (400, "key_missing", "The request has none of the values that this route is keyed by."),
         Kind::Denied => (403, "denied", "This client may not use this route."),
         Kind::RateLimited(_) => (429, "rate_limited", "Too many requests; slow down."),
+        Kind::Misdirected => (421, "misdirected", "This connection was made for another host; make a new one."),
         Kind::NoRoute => (404, "no_route", "No route matches this request."),
         Kind::MethodNotAllowed => (405, "method_not_allowed", "This method is not allowed here."),
         Kind::ClientTimeout => (408, "timeout_client", "The request did not arrive in time."),

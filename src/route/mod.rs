@@ -143,7 +143,7 @@ impl RouteTable {
         // same route then.
         let normal = path::normalise(path);
         let lenient_of_normal = normal.as_deref().and_then(path::lenient);
-        let mut readings = [normal, path::lenient(path), lenient_of_normal].into_iter().flatten();
+        let mut readings = [normal, path::lenient(path), lenient_of_normal, path::cut(path)].into_iter().flatten();
         if readings.any(|reading| self.best(listener, &host, head, &reading) != found) {
             return Err(Miss::AmbiguousPath);
         }

@@ -100,8 +100,18 @@ pub fn normalise(path: &[u8]) -> Option<Vec<u8>> {
 /// How often a lenient reader may decode one path.
 const MAX_DECODINGS: usize = 3;
 
-/// What lenient origins may make of a raw path: every character decoded, as often as it goes, `\\` taken for `/`, `..;x` for `..`,
-/// several slashes for one. `None` when they have no choice.
+/// Characters written in more bytes than they need, which no reader of UTF-8 should take: some do.
+const OVERLONG: [(&[u8], u8); 6] = [
+    (b"\xc0\xae", b'.'),
+    (b"\xc0\xaf", b'/'),
+    (b"\xc1\x9c", b'\\'),
+    (b"\xe0\x80\xae", b'.'),
+    (b"\xe0\x80\xaf", b'/'),
+    (b"\xe0\x81\x9c", b'\\'),
+];
+
+/// What lenient origins may make of a raw path: every character decoded, as often as it goes, `\\` taken for `/`, `..;x` and `..%00`
+/// for `..`, several slashes for one. `None` when they have no choice.
 pub fn lenient(path: &[u8]) -> Option<Vec<u8>> {
     let is_plain = memchr::memchr3(b'%', b'\\', b';', path).is_none() && memchr::memmem::find(path, b"//").is_none();
     if is_plain {
@@ -111,9 +121,10 @@ pub fn lenient(path: &[u8]) -> Option<Vec<u8>> {
     for _ in 0..MAX_DECODINGS {
         read = decode(&read, |_| true);
     }
+    shorten(&mut read);
     let segments = read.split(|byte| matches!(byte, b'/' | b'\\')).map(|segment| match segment {
-        [b'.', b';', ..] => &b"."[..],
-        [b'.', b'.', b';', ..] => b"..",
+        [b'.', b';' | 0, ..] => &b"."[..],
+        [b'.', b'.', b';' | 0, ..] => b"..",
         segment => segment,
     });
     // The first segment is the nothing before the first slash, the last one may be the nothing after the last.
@@ -141,6 +152,32 @@ fn without_dots<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
         }
     }
     kept.join(&b'/')
+}
+
+/// What an origin may make of a path that ends for it at a NUL, as its file names do. `None` when there is none in it.
+pub fn cut(path: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b'%', path)?;
+    let mut read = path.to_vec();
+    for _ in 0..MAX_DECODINGS {
+        read = decode(&read, |_| true);
+    }
+    read.truncate(memchr::memchr(0, &read)?);
+    Some(lenient(&read).or_else(|| normalise(&read)).unwrap_or(read))
+}
+
+/// Writes what is overlong as short as it goes.
+fn shorten(path: &mut Vec<u8>) {
+    if memchr::memchr3(0xc0, 0xc1, 0xe0, path).is_none() {
+        return;
+    }
+    let mut at = 0;
+    while at < path.len() {
+        let overlong = OVERLONG.iter().find(|(bytes, _)| path[at..].starts_with(bytes));
+        if let Some((bytes, short)) = overlong {
+            path.splice(at..at + bytes.len(), [*short]);
+        }
+        at += 1;
+    }
 }
 
 /// Decodes the percent-encoded bytes that are `wanted`.
@@ -215,7 +252,18 @@ mod tests {
         check("/x/..;/admin", Some("/admin"));
         check("/x/..;a=b/./admin", Some("/admin"));
         check("/x//../admin", Some("/admin"));
+        check("/x/..%00/admin", Some("/admin"));
+        check("/x/%c0%ae%c0%ae/admin", Some("/admin"));
+        check("/x%c0%af..%e0%80%afadmin", Some("/admin"));
+        check("/%c3%a9", Some("/\u{e9}"));
         check("/100%", None);
         check("/100%25", Some("/100%"));
+    }
+
+    #[test]
+    fn a_path_may_end_at_a_nul() {
+        assert_eq!(cut(b"/a%2fb"), None);
+        assert_eq!(cut(b"/admin%00.jpg").unwrap(), b"/admin");
+        assert_eq!(cut(b"/x/..%2fadmin%2500/y").unwrap(), b"/admin");
     }
 }

@@ -22,6 +22,9 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 
+/// As long as no more has come, whatever cannot become a head is refused with its first wrong byte.
+const ALWAYS_TRIED: usize = 256;
+
 /// Which kind of head is expected.
 pub type Parser = fn(&[u8], &Limits, &mut Head) -> Result<parse::Progress, Refusal>;
 
@@ -48,12 +51,14 @@ pub struct Wire {
     /// The stream itself.
     pub stream: Stream,
     input: BytesMut,
+    /// Bytes of the input in which no whole head was found.
+    tried: u32,
 }
 
 impl Wire {
     /// A wire on which nothing was read yet.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, input: BytesMut::new() }
+        Self { stream, input: BytesMut::new(), tried: 0 }
     }
 
     /// Whether bytes were read that nobody used yet.
@@ -77,19 +82,30 @@ impl Wire {
         head: &mut Head,
     ) -> Poll<Result<(), HeadError>> {
         loop {
-            if !self.input.is_empty() {
+            if self.may_be_whole(limits) {
                 head.clear();
                 if let parse::Progress::Complete { consumed } = parser(&self.input, limits, head)? {
                     self.input.advance(consumed);
+                    self.tried = 0;
                     self.release(buffers);
                     return Poll::Ready(Ok(()));
                 }
+                self.tried = u32::try_from(self.input.len()).unwrap_or(u32::MAX);
             }
             let began = !self.input.is_empty();
             if ready!(self.poll_fill(cx, buffers))? == 0 {
                 return Poll::Ready(Err(if began { HeadError::Truncated } else { HeadError::Closed }));
             }
         }
+    }
+
+    /// Whether what came since a head was last looked for may end it, or make it bad. A head that comes byte by byte would cost the
+    /// square of its length if it were read anew each time.
+    fn may_be_whole(&self, limits: &Limits) -> bool {
+        let (length, tried) = (self.input.len(), self.tried as usize);
+        let has_line = || memchr::memchr(b'\n', self.input.get(tried..).unwrap_or_default()).is_some();
+        length > 0
+            && (length <= ALWAYS_TRIED || length >= tried + tried / 8 || length > limits.max_head_bytes || has_line())
     }
 
     /// Reads once into the input; 0 is the end of the stream.
@@ -135,5 +151,39 @@ impl Wire {
         if self.input.is_empty() && self.input.capacity() > 0 {
             buffers.give(std::mem::take(&mut self.input));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::stream::Socket;
+
+    /// How often a head is looked for in `bytes`, when they come one by one.
+    fn looks(bytes: impl IntoIterator<Item = u8>) -> usize {
+        let (_peer, ours) = tokio::net::UnixStream::pair().unwrap();
+        let mut wire = Wire::new(Stream::Plain(Socket::Unix(ours)));
+        let mut looks = 0;
+        for byte in bytes {
+            wire.input.extend_from_slice(&[byte]);
+            if wire.may_be_whole(&Limits::default()) {
+                looks += 1;
+                wire.tried = wire.input.len() as u32;
+            }
+        }
+        looks
+    }
+
+    #[tokio::test]
+    async fn a_head_that_comes_byte_by_byte_is_not_read_anew_each_time() {
+        let most = Limits::default().max_head_bytes;
+        let short = looks(std::iter::repeat_n(b'x', ALWAYS_TRIED));
+        assert_eq!(short, ALWAYS_TRIED);
+        let long = looks(std::iter::repeat_n(b'x', most));
+        assert!(long < ALWAYS_TRIED + 50, "{long} looks at {most} bytes");
+        // The end of a line, and too many bytes, are seen at once.
+        let lines = std::iter::repeat_n(b'x', 1000).chain(*b"\r\n\r\n").chain(*b"\r\n");
+        assert_eq!(looks(lines) - looks(std::iter::repeat_n(b'x', 1000)), 3);
+        assert_eq!(looks(std::iter::repeat_n(b'x', most + 2)) - long, 2);
     }
 }

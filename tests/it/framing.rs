@@ -64,6 +64,44 @@ fn a_malformed_chunk_cuts_the_request_off() {
 }
 
 #[test]
+fn a_body_that_nobody_wants_is_never_taken_for_a_request() {
+    let origin = Origin::start("a");
+    let routes = "[[route]]\npath = \"/own\"\nrespond = { body = \"ours\" }\n\
+        [[route]]\npath = \"/away\"\nredirect = { to = \"/own\" }\n\
+        [[route]]\npath = \"/denied\"\nallow = [\"10.0.0.1\"]\nupstream = \"u\"\n\
+        [[route]]\npath = \"/read\"\nmethods = [\"GET\"]\nupstream = \"u\"\n\
+        [[route]]\npath = \"/keyed\"\nkey = [\"header:x\"]\non_missing_key = \"reject\"\nupstream = \"u\"\n\
+        [[route]]\npath = \"/evil\"\nupstream = \"u\"\n";
+    let ringway = Ringway::start(&format!("{routes}{}", upstream(&[&origin])));
+    let evil = "GET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
+    let chunked = format!("{:x}\r\n{evil}\r\n0\r\n\r\n", evil.len());
+    for (method, path, status) in [
+        ("POST", "/own", 200),
+        ("POST", "/away", 308),
+        ("POST", "/denied", 403),
+        ("POST", "/read", 405),
+        ("POST", "/keyed", 400),
+        ("POST", "/nowhere", 404),
+        ("GET", "/own", 200),
+        ("HEAD", "/own", 200),
+        ("TRACE", "/own", 405),
+    ] {
+        for (fields, body) in [
+            (format!("Content-Length: {}", evil.len()), evil),
+            (format!("Content-Length: {}\r\nExpect: 100-continue", evil.len()), evil),
+            ("Transfer-Encoding: chunked".into(), chunked.as_str()),
+        ] {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{body}");
+            let answer = raw(ringway.address, request.as_bytes());
+            let text = String::from_utf8_lossy(&answer);
+            let finals = text.matches("HTTP/1.1 ").count() - text.matches("HTTP/1.1 100 ").count();
+            assert_eq!((status_of(&answer), finals), (status, 1), "{request:?}: {text}");
+        }
+    }
+    assert!(origin.requests().is_empty(), "{:?}", origin.requests());
+}
+
+#[test]
 fn tunnels_and_echoes_are_off() {
     let (origin, ringway) = one("");
     assert_eq!(

@@ -198,9 +198,59 @@ fn floods_are_ended_and_counted() {
     assert_eq!(flooded(&ringway, &endless, continuation), Some(ENHANCE_YOUR_CALM));
     let head = |n| frame(h2::HEADERS, h2::END_HEADERS, id(n), &block(&post));
     assert_eq!(flooded(&ringway, &[], head), Some(ENHANCE_YOUR_CALM), "streams beyond the limit");
+    // Each of these makes the server reset the stream that the client opened: a reset by proxy (CVE-2025-8671).
+    let resets: [&dyn Fn(u32) -> Vec<u8>; 4] = [
+        &|n| frame(h2::WINDOW_UPDATE, 0, id(n), &[0, 0, 0, 0]),
+        &|n| frame(h2::WINDOW_UPDATE, 0, id(n), &[0x7f, 0xff, 0xff, 0xff]),
+        &|n| frame(h2::DATA, 0, id(n), b"after the end"),
+        &|n| frame(h2::PRIORITY, 0, id(n), &[0, 0, 0, 1]),
+    ];
+    for (index, reset) in resets.into_iter().enumerate() {
+        let made = |n| {
+            let mut bytes = frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, id(n), &block(&get("/m")));
+            bytes.extend(reset(n));
+            bytes
+        };
+        let code = flooded(&ringway, &[], made);
+        assert!(code.is_some_and(|code| code != 0), "{index}: ended by {code:?}");
+    }
+    let malformed =
+        |n| frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, id(n), &block(&with(&[("connection", "x")])));
+    assert_eq!(flooded(&ringway, &[], malformed), Some(ENHANCE_YOUR_CALM));
     wait_for("all to end", || (ringway.metrics().sum("ringway_connections") == 0.0).then_some(()));
     assert_eq!(ringway.metrics().sum("ringway_endpoint_in_flight"), 0.0);
     assert_eq!(ringway.client().get("/after").unwrap().status, 200);
+}
+
+/// Memory that the program has, in KiB.
+fn resident(ringway: &Ringway) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", ringway.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_few_bytes_that_stand_for_megabytes_of_fields_are_not_unpacked() {
+    let (origin, ringway) = one("");
+    let mut frames = Frames::connect(ringway.address);
+    // A field of 4,000 bytes into the table of the connection, then a byte each time it is meant again.
+    let value = "x".repeat(4000);
+    let mut bomb = block(&get("/bomb"));
+    let mut literal = block(&[("x-bomb", &value)]);
+    literal[0] = 0x40;
+    bomb.extend(literal);
+    bomb.extend([0x80 | 62; 12_000]);
+    let before = resident(&ringway);
+    for n in 0..32 {
+        frames.send(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, id(n), &bomb);
+        let verdict = frames.verdict(id(n));
+        assert_ne!(verdict, FINE, "{n}");
+        if verdict.is_err() {
+            break;
+        }
+    }
+    assert!(resident(&ringway) < before + (32 << 10), "{before} KiB became {} KiB", resident(&ringway));
+    assert!(origin.requests().is_empty());
 }
 
 #[test]

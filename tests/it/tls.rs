@@ -103,6 +103,54 @@ fn the_clients_server_name_picks_the_certificate() {
 }
 
 #[test]
+fn a_request_for_a_host_of_another_certificate_is_misdirected() {
+    let site = Site::start(&[&["a.test"], &["*.b.test", "b.test"], &["x.b.test"]], "");
+    let door = |name| site.door(name, client_config(&site.authority, None));
+    let asked = |door: &Relay, host: &str| {
+        let headers = [("Host", host), ("Accept", "application/json")];
+        crate::harness::http::Client::new(door.address).request("GET", "/", &headers, None).unwrap()
+    };
+    for (named, host, status) in [
+        ("a.test", "a.test", 200),
+        ("a.test", "A.Test:443", 200),
+        ("a.test", "b.test", 421),
+        ("a.test", "y.b.test.", 421),
+        ("b.test", "a.test", 421),
+        // What was shown is for these, too, whoever else would be.
+        ("b.test", "x.b.test", 200),
+        ("x.b.test", "y.b.test", 421),
+        // Nobody's certificate is for these: routes decide.
+        ("a.test", "else.test", 200),
+        ("a.test", "10.0.0.1", 200),
+        ("a.test", "z.y.b.test", 200),
+    ] {
+        let response = asked(&door(named), host);
+        assert_eq!(response.status, status, "{named} {host}");
+        assert_eq!(response.text().contains("misdirected"), status == 421, "{}", response.text());
+    }
+    // HTTP/2 alike: there a client that reuses a connection does it for real.
+    let arguments = ["-s", "-k", "--http2", "-o", "/dev/null", "-w", "%{http_version} %{http_code}", "-m", "10"];
+    let resolve = format!("a.test:{0}:127.0.0.1", site.ringway.address.port());
+    let url = format!("https://a.test:{}/", site.ringway.address.port());
+    for (host, expected) in [("a.test", "2 200"), ("b.test", "2 421")] {
+        let mut curl = Command::new("curl");
+        curl.args(arguments).args(["--resolve", &resolve, "-H", &format!("Host: {host}"), &url]);
+        let Ok(output) = curl.output() else { skip!("curl is not installed") };
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{host}");
+    }
+}
+
+#[test]
+fn with_one_certificate_no_host_is_misdirected() {
+    let site = Site::start(&[&["a.test"]], "");
+    let door = site.door("a.test", client_config(&site.authority, None));
+    for host in ["a.test", "b.test", "localhost"] {
+        let mut client = crate::harness::http::Client::new(door.address);
+        assert_eq!(client.request("GET", "/", &[("Host", host)], None).unwrap().status, 200, "{host}");
+    }
+}
+
+#[test]
 fn both_versions_are_spoken_unless_the_older_is_turned_off() {
     let site = Site::start(&[&["a.test"]], "");
     let Some(said) = s_client(site.ringway.address, &["-tls1_2", "-servername", "a.test"]) else {

@@ -48,8 +48,13 @@ const TARGETS: &[(&str, &str)] = &[
     ("/a/..%3b/admin", "400"),
     ("/a\\..\\admin", "400"),
     ("/a/..%5cadmin", "400"),
-    ("/..%00/admin", "open"),
-    ("/admin%00", "open"),
+    ("/..%00/admin", "400"),
+    ("/admin%00", "400"),
+    ("/admin%00.jpg", "400"),
+    ("/a/%c0%ae%c0%ae/admin", "400"),
+    ("/a%c0%af../admin", "400"),
+    ("/a%00", "open"),
+    ("/caf%c3%a9", "open"),
 ];
 
 fn told(ringway: &Ringway, url: &str) -> String {
@@ -113,7 +118,17 @@ fn a_host_reaches_only_what_its_route_says() {
         assert_eq!(host(open), "open", "{open}");
         assert_eq!(told(&ringway, &format!("http://{open}/x")), "open");
     }
-    for bad in ["inner.example/", "a@inner.example", "inner.example:x", "inner.example:80:80", "inner example", ""] {
+    for bad in [
+        "inner%2eexample",
+        "%69nner.example",
+        "inner.example%00",
+        "inner.example/",
+        "a@inner.example",
+        "inner.example:x",
+        "inner.example:80:80",
+        "inner example",
+        "",
+    ] {
         assert_eq!(host(bad), "400", "{bad}");
     }
     assert_eq!(reached("GET /x HTTP/1.1\r\nHost: open\r\nHost: inner.example\r\n"), "400");

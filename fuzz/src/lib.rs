@@ -6,6 +6,7 @@ pub mod chunked_body;
 pub mod configuration;
 pub mod key;
 pub mod path;
+pub mod proxy_header;
 pub mod request_head;
 pub mod response_head;
 

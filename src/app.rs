@@ -68,9 +68,9 @@ use tokio::sync::watch;
 use upgrade::Event;
 use upgrade::Upgrades;
 
-/// How old a line of the access log gets before it is sent to its writer.
 /// What stands for the admin interface where certificates are told by listener.
 const ADMIN: &str = "[admin]";
+/// How old a line of the access log gets before it is sent to its writer.
 const FLUSH: Duration = Duration::from_millis(100);
 /// How often a program that is to take over looks whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(20);

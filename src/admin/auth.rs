@@ -1,11 +1,16 @@
 //! Who may call: with the token if there is one, not through a proxy, not from a page of somebody else's.
+use super::session;
 use super::settings::Settings;
+use crate::base::clock;
 use http::HeaderMap;
 use http::Method;
 use http::Request;
 use http::StatusCode;
 use http::header;
 use std::net::IpAddr;
+
+/// Where the token is turned into a session.
+pub const LOGIN: &str = "/login";
 
 /// Why a call is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,18 +52,35 @@ pub fn check<B>(request: &Request<B>, settings: &Settings) -> Result<(), Refusal
     }
     match &settings.token {
         _ if request.uri().path() == "/metrics" => Ok(()),
-        Some(token) => match bearer(headers) {
-            Some(given) if token.is(given) => Ok(()),
-            _ => Err(Refusal {
-                status: StatusCode::UNAUTHORIZED,
-                message: "this needs the admin token: Authorization: Bearer TOKEN",
-            }),
-        },
+        Some(token) if bearer(headers).is_some_and(|given| token.is(given)) => Ok(()),
+        // Whoever asks to be let in shows the token in the request's body.
+        Some(_) if request.uri().path() == LOGIN && request.method() == Method::POST => of_own_page(headers),
+        Some(token) if session::is_shown(headers, token, clock::since_epoch()) => {
+            if request.method() == Method::POST {
+                of_own_page(headers)
+            } else {
+                Ok(())
+            }
+        }
+        Some(_) => Err(Refusal {
+            status: StatusCode::UNAUTHORIZED,
+            message: "this needs the admin token: Authorization: Bearer TOKEN",
+        }),
         // No form of a page can send this type without asking first.
         None if request.method() == Method::POST && !is_json(headers) => {
             Err(forbidden("POST needs Content-Type: application/json"))
         }
         None => Ok(()),
+    }
+}
+
+/// A browser shows its cookie on its own account: who made it call has to be one of our pages. Whose `Origin` was there is known to be.
+fn of_own_page(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_from_page = headers.contains_key(header::ORIGIN);
+    if is_from_page {
+        Ok(())
+    } else {
+        Err(forbidden("a POST of a session needs its Origin; a program shows the token itself"))
     }
 }
 

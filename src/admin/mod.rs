@@ -1,9 +1,11 @@
 //! Operators' door: a JSON API on a separate address.
 pub mod auth;
 pub mod metrics;
+pub mod page;
 pub mod ports;
 pub mod query;
 pub mod reply;
+pub mod session;
 pub mod settings;
 pub mod view;
 
@@ -11,6 +13,7 @@ pub mod view;
 mod tests;
 
 use crate::analysis::explain;
+use crate::base::clock;
 use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
 use crate::control::ControlError;
@@ -19,9 +22,12 @@ use crate::control::history::History;
 use crate::head::Client;
 use crate::snapshot::handle::SnapshotHandle;
 use crate::telemetry::settings::Level;
+use bytes::Bytes;
+use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::StatusCode;
+use http::header;
 use http_body_util::BodyExt;
 use http_body_util::Limited;
 use hyper::body::Incoming;
@@ -53,6 +59,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time for its body, and the body's size.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BODY: usize = 4 << 10;
+/// Pause before a wrong token is told.
+const WRONG_PAUSE: Duration = Duration::from_millis(500);
 /// Pause when no connection can be accepted.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -126,6 +134,36 @@ async fn told(leave: &mut watch::Receiver<bool>) {
     }
 }
 
+/// A session for whoever sends the token in a form.
+async fn login(settings: &settings::Settings, body: Incoming) -> Reply {
+    let Some(token) = &settings.token else { return to_the_page(None) };
+    let form = read(body).await;
+    let form = String::from_utf8_lossy(&form);
+    let given = pairs(&form).find(|(name, _)| name == "token").map(|(_, token)| token).unwrap_or_default();
+    if token.is(given.trim().as_bytes()) {
+        return to_the_page(session::cookie(settings, token, clock::since_epoch()));
+    }
+    tracing::warn!("Somebody sent a wrong token to the admin interface's login.");
+    // Guessing takes its time; there are only so many connections.
+    tokio::time::sleep(WRONG_PAUSE).await;
+    page::login(true)
+}
+
+fn to_the_page(cookie: Option<HeaderValue>) -> Reply {
+    let mut reply = text(StatusCode::SEE_OTHER, "");
+    reply.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/"));
+    if let Some(cookie) = cookie {
+        reply.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    reply
+}
+
+/// A body of moderate size that comes in time, else nothing.
+async fn read(body: Incoming) -> Bytes {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
+    read.await.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default()
+}
+
 impl Admin {
     /// Why the proxy is not ready for requests; `None` when it is.
     pub fn not_ready(&self) -> Option<String> {
@@ -133,8 +171,11 @@ impl Admin {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Reply {
-        if let Err(refusal) = auth::check(&request, &self.operator.settings()) {
-            return reply::refusal(refusal);
+        let settings = self.operator.settings();
+        if let Err(refusal) = auth::check(&request, &settings) {
+            let asks_for_page = request.method() == Method::GET && request.uri().path() == "/";
+            let is_unknown = refusal.status == StatusCode::UNAUTHORIZED;
+            return if is_unknown && asks_for_page { page::login(false) } else { reply::refusal(refusal) };
         }
         let (head, body) = request.into_parts();
         let segments = query::segments(head.uri.path());
@@ -143,6 +184,9 @@ impl Admin {
         match (&head.method, path.as_slice()) {
             (&Method::GET | &Method::HEAD, ["healthz"]) => text(StatusCode::OK, "alive\n"),
             (&Method::GET | &Method::HEAD, ["readyz"]) => self.ready(),
+            (&Method::GET | &Method::HEAD, [""]) => page::dashboard(settings.token.is_some()),
+            (&Method::POST, ["login"]) => login(&settings, body).await,
+            (&Method::POST, ["logout"]) => to_the_page(session::ended(&settings)),
             (&Method::GET, ["metrics"]) => self.metrics(),
             (&Method::GET, ["api", "v1", "status"]) => {
                 json(StatusCode::OK, &view::status(&self.snapshots.load(), &self.operator.process()))
@@ -169,7 +213,7 @@ impl Admin {
             }
             _ => problem(
                 StatusCode::NOT_FOUND,
-                "there is /metrics, /healthz, /readyz, and below /api/v1: status, config, history, loglevel, upstreams, upstreams/U/ring, explain?url=, upstreams/U/explain?key=, POST reload, POST loglevel, POST upstreams/U/endpoints/ID/drain, POST upstreams/U/endpoints/ID/undrain",
+                "there is / (the dashboard), /metrics, /healthz, /readyz, and below /api/v1: status, config, history, loglevel, upstreams, upstreams/U/ring, explain?url=, upstreams/U/explain?key=, POST reload, POST loglevel, POST upstreams/U/endpoints/ID/drain, POST upstreams/U/endpoints/ID/undrain",
             ),
         }
     }
@@ -207,9 +251,7 @@ impl Admin {
     }
 
     async fn set_log_level(&self, body: Incoming) -> Reply {
-        let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
-        let bytes = read.await.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
-        let wanted: Option<view::LogLevel> = serde_json::from_slice(&bytes).ok();
+        let wanted: Option<view::LogLevel> = serde_json::from_slice(&read(body).await).ok();
         match wanted.and_then(|wanted| Level::of(&wanted.level)) {
             Some(level) => {
                 self.operator.set_log_level(level);

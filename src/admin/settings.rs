@@ -1,5 +1,6 @@
 //! Where operators come in, and who is one.
 use crate::net::tls_server::TlsServer;
+use ring::hmac;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +33,11 @@ impl Token {
     /// A token of this text.
     pub fn new(text: String) -> Self {
         Self(text)
+    }
+
+    /// What signs in its name.
+    pub(super) fn signing_key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes())
     }
 
     /// Whether this is it.

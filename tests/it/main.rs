@@ -14,6 +14,7 @@ mod admin_door;
 mod admin_tls;
 mod checks;
 mod cli;
+mod dashboard;
 mod differential;
 mod drain;
 mod faults;

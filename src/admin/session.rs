@@ -1,0 +1,75 @@
+//! What a browser shows in place of the token: a cookie that says until when, signed with the token. Nothing is kept here, and another
+//! token ends all sessions.
+use super::settings::Settings;
+use super::settings::Token;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::header;
+use ring::hmac;
+use std::time::Duration;
+
+/// How long a login lasts.
+const LASTS: Duration = Duration::from_secs(12 * 3600);
+const NAME: &str = "ringway_session";
+const PURPOSE: &str = "ringway admin session ";
+
+/// The cookie of a session that begins `now`, in time since the epoch.
+pub fn cookie(settings: &Settings, token: &Token, now: Duration) -> Option<HeaderValue> {
+    let until = (now + LASTS).as_secs();
+    set(settings, &format!("{until}.{}", signature(token, until)), LASTS)
+}
+
+/// The cookie that ends a session.
+pub fn ended(settings: &Settings) -> Option<HeaderValue> {
+    set(settings, "", Duration::ZERO)
+}
+
+/// Whether a request shows a session of `token` that has not ended.
+pub fn is_shown(headers: &HeaderMap, token: &Token, now: Duration) -> bool {
+    let fields = headers.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
+    let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.any(|(name, value)| name == NAME && is_valid(value, token, now))
+}
+
+fn is_valid(value: &str, token: &Token, now: Duration) -> bool {
+    let Some((until, given)) = value.split_once('.') else { return false };
+    let Ok(until) = until.parse::<u64>() else { return false };
+    until > now.as_secs() && Token::new(signature(token, until)).is(given.as_bytes())
+}
+
+fn signature(token: &Token, until: u64) -> String {
+    let tag = hmac::sign(&token.signing_key(), format!("{PURPOSE}{until}").as_bytes());
+    tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn set(settings: &Settings, value: &str, lasts: Duration) -> Option<HeaderValue> {
+    let secure = if settings.tls.is_some() { "; Secure" } else { "" };
+    let lasts = lasts.as_secs();
+    HeaderValue::from_str(&format!("{NAME}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={lasts}{secure}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_ends_with_its_time_and_with_its_token() {
+        let (settings, token) = (Settings::default(), Token::new("s3cret".into()));
+        let begun = Duration::from_secs(1_000_000);
+        let cookie = cookie(&settings, &token, begun).unwrap();
+        let shown = cookie.to_str().unwrap().split(';').next().unwrap().to_string();
+        let is_shown = |cookie: &str, token: &Token, now: Duration| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::COOKIE, HeaderValue::from_str(&format!("a=b; {cookie}")).unwrap());
+            super::is_shown(&headers, token, now)
+        };
+        assert!(is_shown(&shown, &token, begun));
+        assert!(!is_shown(&shown, &token, begun + LASTS));
+        assert!(!is_shown(&shown, &Token::new("another".into()), begun));
+        let longer = shown.replace("=1043200.", "=9043200.");
+        assert!(longer != shown && !is_shown(&longer, &token, begun));
+        for forged in ["ringway_session=", "ringway_session=9999999999.", "ringway_session=9999999999.00", "other=1"] {
+            assert!(!is_shown(forged, &token, begun), "{forged}");
+        }
+    }
+}

@@ -75,7 +75,7 @@ impl Door {
         let tls = ClientTls {
             server_name: None,
             ca: args.ca.clone(),
-            certificate: pair.map(|(cert, key)| CertificateFiles { cert, key }),
+            certificate: pair.map(|(cert, key)| CertificateFiles { cert, key, ocsp: None }),
             verify: true,
         };
         Ok(Self { url: url.to_string(), token: token.map(|token| token.trim().to_string()), tls })

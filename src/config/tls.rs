@@ -62,7 +62,7 @@ fn server(
             Some(Arc::new(server))
         }
         Err(error) => {
-            let of_pair = pairs.iter().find_map(|pair| named(reader, pair, &["cert", "key"], &error));
+            let of_pair = pairs.iter().find_map(|pair| named(reader, pair, &["cert", "key", "ocsp"], &error));
             let place = of_pair.or_else(|| named(reader, &section, &["client_ca"], &error)).unwrap_or(section.place);
             reader.problem(&place, format!("failed to {error}"));
             None
@@ -72,8 +72,8 @@ fn server(
 
 fn server_certificate(reader: &mut Reader<'_>, pair: &Section<'_>) -> Option<CertificateFiles> {
     pair.check_names(reader);
-    let (cert, key) = (file(reader, pair, "cert"), file(reader, pair, "key"));
-    Some(CertificateFiles { cert: cert?, key: key? })
+    let (cert, key, ocsp) = (file(reader, pair, "cert"), file(reader, pair, "key"), file(reader, pair, "ocsp"));
+    Some(CertificateFiles { cert: cert?, key: key?, ocsp })
 }
 
 fn client_auth(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<ClientAuth> {
@@ -136,7 +136,7 @@ fn client_certificate(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<
         }
     }
     let (cert, key) = (file(reader, section, "cert"), file(reader, section, "key"));
-    Some(CertificateFiles { cert: cert?, key: key? })
+    Some(CertificateFiles { cert: cert?, key: key?, ocsp: None })
 }
 
 fn server_name(reader: &mut Reader<'_>, text: &Found<String>) -> Option<ServerName<'static>> {

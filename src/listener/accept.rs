@@ -20,13 +20,15 @@ use tokio::task::coop::unconstrained;
 const MAX_ABOVE_MEAN: u64 = 4;
 /// Most connections that are taken from a queue before it is closed: as many as one can hold. Another program may go on filling it.
 const MAX_LAST: usize = socket::BACKLOG as usize;
+/// Connections accepted before others have their turn: a burst of new ones holds nobody up for longer than a few of them take.
+const MAX_IN_A_ROW: u32 = 8;
 /// Pause when descriptors or memory are short: the next accept would fail as well.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the door is drained, then empties the queues of what the kernel already accepted. There are several queues when
 /// they were taken over from a program with more workers.
 pub async fn run(front: Rc<Front>, door: Rc<Door>, queues: Vec<Acceptor>) {
-    let mut turn = 0;
+    let (mut turn, mut accepts) = (0, 0u32);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -36,6 +38,11 @@ pub async fn run(front: Rc<Front>, door: Rc<Door>, queues: Vec<Acceptor>) {
         match accepted {
             Ok((stream, peer)) => admit(&front, &door, stream, peer),
             Err(error) => slow_down(&door, &error).await,
+        }
+        accepts = accepts.wrapping_add(1);
+        if accepts.is_multiple_of(MAX_IN_A_ROW) {
+            // Connections that are there have their turn, and those just accepted begin.
+            tokio::task::yield_now().await;
         }
     }
     // Closing a listening socket resets what waits in its queue: serve that first.

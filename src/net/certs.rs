@@ -56,6 +56,14 @@ pub enum TlsError {
         /// What was wrong.
         source: rustls::Error,
     },
+    /// A file is not what an authority says of that certificate.
+    #[error("use {path} as the OCSP response for its certificate: {why}")]
+    Ocsp {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong.
+        why: &'static str,
+    },
     /// The system has no certificates of authorities.
     #[error("find the system's authorities (install ca-certificates, or name a file by \"ca\")")]
     NoSystemRoots,
@@ -69,7 +77,7 @@ impl TlsError {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Read { path, .. } | Self::Pem { path, .. } | Self::NoCertificate(path) => Some(path),
-            Self::Authority { path, .. } | Self::Pair { path, .. } => Some(path),
+            Self::Authority { path, .. } | Self::Pair { path, .. } | Self::Ocsp { path, .. } => Some(path),
             Self::NoSystemRoots | Self::Setup(_) => None,
         }
     }
@@ -161,13 +169,18 @@ impl Files {
         PrivateKeyDer::from_pem_slice(&bytes).map_err(|source| TlsError::Pem { path: path.into(), source })
     }
 
-    /// A certificate chain and the key that fits it.
+    /// A certificate chain, the key that fits it, and what its authority says of it, if that is given.
     pub fn pair(&mut self, files: &CertificateFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
         let chain = self.chain(&files.cert)?;
         let key = self.key(&files.key)?;
-        CertifiedKey::from_der(chain, key, provider)
-            .map(Arc::new)
-            .map_err(|source| TlsError::Pair { path: files.key.clone(), source })
+        let mut pair = CertifiedKey::from_der(chain, key, provider)
+            .map_err(|source| TlsError::Pair { path: files.key.clone(), source })?;
+        if let Some(path) = &files.ocsp {
+            let response = self.read(path)?;
+            check_ocsp(&response, &pair.cert[0]).map_err(|why| TlsError::Ocsp { path: path.clone(), why })?;
+            pair.ocsp = Some(response);
+        }
+        Ok(Arc::new(pair))
     }
 
     /// The authorities of a file, all of them.
@@ -190,4 +203,34 @@ impl Files {
         let (added, _) = roots.add_parsable_certificates(found.certs);
         if added == 0 { Err(TlsError::NoSystemRoots) } else { Ok(roots) }
     }
+}
+
+/// Whether a file is an OCSP response (RFC 6960) that tells something of this certificate. Whether it is signed well and in time
+/// is for the clients, as always.
+fn check_ocsp(response: &[u8], certificate: &CertificateDer<'_>) -> Result<(), &'static str> {
+    let content =
+        der_sequence(response).ok_or("it is not one response in DER, as `openssl ocsp -respout` writes it")?;
+    // The responder's own status comes first; 0 is success, and only then something follows.
+    if !content.starts_with(&[0x0a, 1, 0]) {
+        return Err("the responder did not answer the question");
+    }
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| "its certificate cannot be read")?;
+    match memchr::memmem::find(response, parsed.raw_serial()) {
+        Some(_) => Ok(()),
+        None => Err("it is about another certificate"),
+    }
+}
+
+/// The content of a DER sequence that is all there is.
+fn der_sequence(bytes: &[u8]) -> Option<&[u8]> {
+    let [0x30, length, rest @ ..] = bytes else { return None };
+    let (length, content) = match length {
+        0..=0x7f => (usize::from(*length), rest),
+        0x81..=0x84 => {
+            let (digits, content) = rest.split_at_checked(usize::from(length & 0x7f))?;
+            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), content)
+        }
+        _ => return None,
+    };
+    (content.len() == length).then_some(content)
 }

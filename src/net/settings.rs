@@ -31,13 +31,15 @@ pub enum TlsVersion {
     V13,
 }
 
-/// A certificate chain and its private key, both PEM.
+/// A certificate chain and its private key, both PEM, and maybe a word of its authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The chain, leaf first.
     pub cert: PathBuf,
     /// The private key (PKCS#8, PKCS#1 or SEC1).
     pub key: PathBuf,
+    /// What the authority says of the certificate (OCSP, DER), shown with it to clients that ask.
+    pub ocsp: Option<PathBuf>,
 }
 
 /// TLS towards endpoints.
@@ -69,7 +71,7 @@ impl ClientTls {
 }
 
 impl CertificateFiles {
-    fn files(&self) -> [&PathBuf; 2] {
-        [&self.cert, &self.key]
+    fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.cert, &self.key].into_iter().chain(&self.ocsp)
     }
 }

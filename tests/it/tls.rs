@@ -150,6 +150,79 @@ fn with_one_certificate_no_host_is_misdirected() {
     }
 }
 
+/// Runs openssl in `folder`; false when there is none.
+fn openssl(folder: &Path, arguments: &str) -> bool {
+    let mut command = Command::new("openssl");
+    command.args(arguments.split(' ')).current_dir(folder).stdin(Stdio::null());
+    let Ok(output) = command.output() else { return false };
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    true
+}
+
+/// An authority, certificates `a` and `b` of it, and its word on both, good for `days`. False when there is no openssl.
+fn with_ocsp(folder: &Path, days: u32) -> bool {
+    let run = |arguments: &str| openssl(folder, arguments);
+    let ec = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30";
+    if !folder.join("ca.pem").exists() {
+        if !run(&format!("req -x509 {ec} -keyout ca.key -out ca.pem -subj /CN=authority")) {
+            return false;
+        }
+        let mut index = String::new();
+        for (name, serial) in [("a", "0A11CE"), ("b", "0B0B0B")] {
+            run(&format!(
+                "req -x509 {ec} -keyout {name}.key -out {name}.pem -subj /CN={name}.test -set_serial 0x{serial} \
+                 -addext subjectAltName=DNS:{name}.test -CA ca.pem -CAkey ca.key"
+            ));
+            index += &format!("V\t401231235959Z\t\t{serial}\tunknown\t/CN={name}.test\n");
+        }
+        std::fs::write(folder.join("index"), index).unwrap();
+    }
+    for name in ["a", "b"] {
+        run(&format!("ocsp -issuer ca.pem -cert {name}.pem -no_nonce -reqout request"));
+        let signer = "-CA ca.pem -rsigner ca.pem -rkey ca.key";
+        run(&format!("ocsp -index index {signer} -reqin request -respout {name}.new -ndays {days}"));
+        std::fs::rename(folder.join(format!("{name}.new")), folder.join(format!("{name}.ocsp"))).unwrap();
+    }
+    true
+}
+
+#[test]
+fn what_the_authority_says_of_a_certificate_is_stapled_and_renewed() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start("a"));
+    if !with_ocsp(folder.path(), 7) {
+        skip!("openssl is not installed")
+    }
+    let at = folder.path().display();
+    let pair = |name: &str| {
+        format!("{{ cert = \"{at}/{name}.pem\", key = \"{at}/{name}.key\", ocsp = \"{at}/{name}.ocsp\" }}")
+    };
+    let tls = format!("tls = {{ certificates = [{}, {}] }}", pair("a"), pair("b"));
+    let config = format!("[[listener]]\naddress = \"LISTEN\"\n{tls}\n{ROUTE}{}", upstream(&[&origin]));
+    let ringway = Ringway::start(&config);
+    let asked =
+        |arguments: &[&str]| s_client(ringway.address, &[&["-servername", "a.test"], arguments].concat()).unwrap();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let said = asked(&["-status", version]);
+        assert!(said.contains("OCSP Response Status: successful") && said.contains("0A11CE"), "{said}");
+        assert!(said.contains("Cert Status: good") && said.contains("HTTP/1.1 200"), "{said}");
+    }
+    // Another word for the same certificate is taken up, one for another certificate is not.
+    let until = |said: &str| said.lines().find(|line| line.contains("Next Update")).map(str::to_owned);
+    let before = until(&asked(&["-status"])).unwrap();
+    with_ocsp(folder.path(), 9);
+    let after = wait_for("the new word", || until(&asked(&["-status"])).filter(|after| *after != before));
+    std::fs::copy(folder.path().join("b.ocsp"), folder.path().join("other")).unwrap();
+    std::fs::rename(folder.path().join("other"), folder.path().join("a.ocsp")).unwrap();
+    wait_for("the refusal", || ringway.stderr().contains("it is about another certificate").then_some(()));
+    assert_eq!(until(&asked(&["-status"])), Some(after));
+    for (content, why) in [("", "not one response in DER"), ("-----BEGIN OCSP-----", "not one response in DER")] {
+        std::fs::write(folder.path().join("a.ocsp"), content).unwrap();
+        let told = crate::harness::program::command(&["check", "-c", ringway.config_path().to_str().unwrap()]);
+        let told = String::from_utf8_lossy(&told.stderr).into_owned() + &String::from_utf8_lossy(&told.stdout);
+        assert!(told.contains(why) && told.contains("ringway.toml:3:"), "{told}");
+    }
+}
+
 #[test]
 fn both_versions_are_spoken_unless_the_older_is_turned_off() {
     let site = Site::start(&[&["a.test"]], "");

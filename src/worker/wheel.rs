@@ -21,7 +21,8 @@ pub struct Wheel {
 #[derive(Debug)]
 struct Inner {
     now: u64,
-    buckets: Vec<Vec<(u32, u32)>>,
+    /// Places to look at when a tick comes.
+    buckets: Vec<Vec<u32>>,
     entries: Vec<Entry>,
     free: Vec<u32>,
 }
@@ -29,10 +30,9 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     due: u64,
-    /// The tick of the earliest bucket this entry lies in; `NEVER` when in none.
+    /// The tick of the earliest bucket this entry lies in; `NEVER` when in none. Whoever uses the place next finds it there: a
+    /// deadline for each request does not add to the buckets.
     queued: u64,
-    /// Tells entries that used the same place one after another apart.
-    turn: u32,
     /// Whose deadline it is, for [`Wheel::expire_tagged`].
     tag: u64,
     /// Whether it was made to expire: nothing moves it any more.
@@ -61,7 +61,7 @@ impl Wheel {
         let index = match inner.free.pop() {
             Some(index) => index,
             None => {
-                inner.entries.push(Entry { due: NEVER, queued: NEVER, turn: 0, tag: 0, is_final: false, waker: None });
+                inner.entries.push(Entry { due: NEVER, queued: NEVER, tag: 0, is_final: false, waker: None });
                 (inner.entries.len() - 1) as u32
             }
         };
@@ -112,9 +112,9 @@ impl Inner {
         let bucket = (now % BUCKETS) as usize;
         let mut list = std::mem::take(&mut self.buckets[bucket]);
         let mut due = Vec::new();
-        for (index, turn) in list.drain(..) {
+        for index in list.drain(..) {
             let entry = &mut self.entries[index as usize];
-            if entry.turn != turn || entry.queued != now {
+            if entry.queued != now {
                 continue;
             }
             entry.queued = NEVER;
@@ -135,16 +135,23 @@ impl Inner {
         let entry = &mut self.entries[index as usize];
         entry.queued = entry.due.clamp(self.now + 1, furthest);
         let place = (entry.queued % BUCKETS) as usize;
-        self.buckets[place].push((index, entry.turn));
+        self.buckets[place].push(index);
     }
+}
+
+/// How many ticks are at least so long. Without a division of 128 bits, which deadlines are set too often for.
+fn ticks(after: Duration) -> u64 {
+    const NANOS: u32 = TICK.subsec_nanos();
+    const A_SECOND: u64 = (1_000_000_000 / NANOS) as u64;
+    after.as_secs().saturating_mul(A_SECOND).saturating_add(u64::from(after.subsec_nanos().div_ceil(NANOS)))
 }
 
 impl Deadline {
     /// Arms it: it expires `after` from now, to the tick, never early.
     pub fn set(&self, after: Duration) {
-        let ticks = after.as_millis().div_ceil(TICK.as_millis()) as u64;
+        let ticks = ticks(after);
         let mut inner = self.wheel.inner.borrow_mut();
-        let due = inner.now.saturating_add(ticks + 1);
+        let due = inner.now.saturating_add(ticks).saturating_add(1);
         let entry = &mut inner.entries[self.index as usize];
         if entry.is_final {
             return;
@@ -195,8 +202,7 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         let mut inner = self.wheel.inner.borrow_mut();
         let entry = &mut inner.entries[self.index as usize];
-        let turn = entry.turn.wrapping_add(1);
-        *entry = Entry { due: NEVER, queued: NEVER, turn, tag: 0, is_final: false, waker: None };
+        *entry = Entry { due: NEVER, queued: entry.queued, tag: 0, is_final: false, waker: None };
         inner.free.push(self.index);
     }
 }
@@ -269,6 +275,24 @@ mod tests {
         assert!(!second.poll_expired(&cx));
         wheel.advance(300);
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_deadline_for_each_request_does_not_fill_the_wheel() {
+        let wheel = Rc::new(Wheel::default());
+        for _ in 0..1000 {
+            wheel.deadline().set(Duration::from_secs(30));
+        }
+        assert_eq!(wheel.inner.borrow().buckets.iter().map(Vec::len).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn ticks_are_rounded_up() {
+        let of = |duration| ticks(duration);
+        assert_eq!(of(Duration::ZERO), 0);
+        assert_eq!(of(Duration::from_nanos(1)), 1);
+        assert_eq!((of(TICK), of(TICK + Duration::from_nanos(1))), (1, 2));
+        assert_eq!((of(Duration::from_secs(75)), of(Duration::MAX)), (1500, u64::MAX));
     }
 
     #[test]

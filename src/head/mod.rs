@@ -16,6 +16,7 @@ pub mod names;
 
 use names::Name;
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// Who asks: what is known of a client beside its request's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +108,13 @@ impl Span {
     /// The bytes of this range in `buf`.
     #[inline]
     pub fn of(self, buf: &[u8]) -> &[u8] {
-        &buf[self.start as usize..(self.start + self.len) as usize]
+        &buf[self.range()]
+    }
+
+    /// The same as offsets.
+    #[inline]
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..(self.start + self.len) as usize
     }
 }
 
@@ -122,6 +129,9 @@ pub struct Field {
     pub known: Name,
 }
 
+/// A head has a bit for each of them.
+const _: () = assert!((Name::Reserved as u32) < u32::BITS);
+
 /// A request or response head. Reused from request to request: `clear` keeps its memory.
 #[derive(Debug, Clone, Default)]
 pub struct Head {
@@ -134,6 +144,8 @@ pub struct Head {
     authority: Option<Span>,
     status: u16,
     reason: Span,
+    /// A bit for each known name that a field has: most look-ups are for names that are not there.
+    present: u32,
 }
 
 impl Head {
@@ -148,6 +160,7 @@ impl Head {
         self.authority = None;
         self.status = 0;
         self.reason = Span::default();
+        self.present = 0;
     }
 
     /// Appends bytes to the buffer and says where they lie: for parsers that decode piece by piece.
@@ -160,6 +173,7 @@ impl Head {
     /// Adds a field whose name and value already lie in the buffer.
     #[inline]
     pub fn push_span(&mut self, name: Span, value: Span, known: Name) {
+        self.present |= 1 << known as u32;
         self.fields.push(Field { name, value, known });
     }
 
@@ -272,9 +286,16 @@ impl Head {
         self.all(name).next()
     }
 
+    /// Whether some field has this name; costs next to nothing.
+    #[inline]
+    pub fn has(&self, name: Name) -> bool {
+        self.present >> name as u32 & 1 == 1
+    }
+
     /// The values of all fields with a known name, in order.
     pub fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> {
-        self.fields.iter().filter(move |field| field.known == name).map(|field| self.value_of(field))
+        let fields = if self.has(name) { &self.fields[..] } else { &[] };
+        fields.iter().filter(move |field| field.known == name).map(|field| self.value_of(field))
     }
 
     /// The values of all fields called `name`, letter case aside, in order.

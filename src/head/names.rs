@@ -83,7 +83,7 @@ impl Name {
             _ => &[],
         };
         for (text, known) in candidates {
-            if name.eq_ignore_ascii_case(text.as_bytes()) {
+            if name[0] | 0x20 == text.as_bytes()[0] && is_same(name, text.as_bytes()) {
                 return *known;
             }
         }
@@ -117,6 +117,27 @@ fn is_lookalike(name: &[u8]) -> bool {
     }
 }
 
+/// Whether `name` is `lower` but for letter case; both are of one length. Eight bytes at a time, the last eight maybe twice: names are
+/// recognised for each field of each message.
+fn is_same(name: &[u8], lower: &[u8]) -> bool {
+    let (Some(name_end), Some(lower_end)) = (name.last_chunk::<8>(), lower.last_chunk::<8>()) else {
+        return name.eq_ignore_ascii_case(lower);
+    };
+    let is_same_word = |(name, lower): (&[u8; 8], &[u8; 8])| lower_case(*name) == u64::from_ne_bytes(*lower);
+    is_same_word((name_end, lower_end)) && name.as_chunks().0.iter().zip(lower.as_chunks().0).all(is_same_word)
+}
+
+/// Eight bytes with their ASCII letters in lower case.
+fn lower_case(bytes: [u8; 8]) -> u64 {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = EACH * 0x80;
+    let word = u64::from_ne_bytes(bytes);
+    let low_bits = word & !HIGH;
+    let (from_a, above_z) = (low_bits + EACH * (0x80 - b'A' as u64), low_bits + EACH * (0x7f - b'Z' as u64));
+    let is_upper = from_a & !above_z & !word & HIGH;
+    word | is_upper >> 2
+}
+
 fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
     name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix)
 }
@@ -133,6 +154,20 @@ mod tests {
         assert_eq!(Name::of(b"X-Forwarded-Prefix"), Name::XForwardedOther);
         assert_eq!(Name::of(b"x-other"), Name::Other);
         assert_eq!(Name::of(b""), Name::Other);
+    }
+
+    #[test]
+    fn letter_case_is_all_that_is_overlooked() {
+        for byte in 0..=255u8 {
+            let bytes = [byte; 8];
+            assert_eq!(lower_case(bytes), u64::from_ne_bytes(bytes.map(|byte| byte.to_ascii_lowercase())), "{byte:#x}");
+            let mut name = *b"content-length";
+            for at in 0..name.len() {
+                let kept = std::mem::replace(&mut name[at], byte);
+                assert_eq!(is_same(&name, b"content-length"), byte.eq_ignore_ascii_case(&kept), "{byte:#x} at {at}");
+                name[at] = kept;
+            }
+        }
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! Framing is said here and nowhere else: the head's own Content-Length and Transfer-Encoding are written only where they
 //! describe a body that does not follow (a response to HEAD, a 304).
 use super::framing::BodyLength;
+use crate::head::Field;
 use crate::head::Head;
 use crate::head::edits::Edits;
 use crate::head::names::Name;
 use bytes::BytesMut;
+use std::ops::Range;
 
 /// What is said of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub fn request(head: &Head, edits: &Edits, length: BodyLength, connection: Conne
     fields(head, edits, |name| matches!(name, Name::Host | Name::TransferEncoding | Name::ContentLength), out);
     if announced {
         framing(length, out);
-    } else if head.get(Name::ContentLength).is_some() {
+    } else if head.has(Name::ContentLength) {
         // `Content-Length: 0` of a POST is not the same as none to many servers.
         out.extend_from_slice(b"Content-Length: 0\r\n");
     }
@@ -77,16 +79,35 @@ fn end(edits: &Edits, connection: Connection, out: &mut BytesMut) {
     });
 }
 
+/// Lines that came as they go on, one after the other, are copied together.
 fn fields(head: &Head, edits: &Edits, skips: impl Fn(Name) -> bool, out: &mut BytesMut) {
+    let bytes = head.bytes();
+    let mut together = 0..0;
     for (index, field) in head.fields().iter().enumerate() {
         if skips(field.known) || edits.is_dropped(index) {
             continue;
         }
-        out.extend_from_slice(head.name_of(field));
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(head.value_of(field));
-        out.extend_from_slice(b"\r\n");
+        if let Some(line) = line_of(bytes, field) {
+            if line.start != together.end {
+                out.extend_from_slice(&bytes[std::mem::replace(&mut together, line.start..line.start)]);
+            }
+            together.end = line.end;
+            continue;
+        }
+        out.extend_from_slice(&bytes[std::mem::take(&mut together)]);
+        for part in [head.name_of(field), b": ", head.value_of(field), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
     }
+    out.extend_from_slice(&bytes[together]);
+}
+
+/// Where the field's line is in the head's bytes, if it is there just as it would be written: `Name: value` and CRLF.
+fn line_of(bytes: &[u8], field: &Field) -> Option<Range<usize>> {
+    let (name, value) = (field.name.range(), field.value.range());
+    let end = value.end + 2;
+    let is_there = bytes.get(name.end..value.start) == Some(b": ") && bytes.get(value.end..end) == Some(b"\r\n");
+    is_there.then_some(name.start..end)
 }
 
 /// The usual phrase of a status, for heads that came without one.

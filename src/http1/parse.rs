@@ -239,6 +239,13 @@ fn fields(input: &[u8], start: usize, limits: &Limits, head: &mut Head) -> Resul
             [b' ' | b'\t', ..] => return Err(Refusal::FieldSpace),
             _ => {}
         }
+        if let Some((colon, end)) = whole_field(rest) {
+            check_size(at + end + 1, limits)?;
+            check_count(head, limits)?;
+            push_field(rest, at, colon, end, head);
+            at += end + 2;
+            continue;
+        }
         let Some(end) = memchr::memchr(b'\n', rest) else {
             check_size(input.len(), limits)?;
             early_field(rest)?;
@@ -248,9 +255,7 @@ fn fields(input: &[u8], start: usize, limits: &Limits, head: &mut Head) -> Resul
             return Err(Refusal::BareLf);
         }
         check_size(at + end, limits)?;
-        if head.fields().len() == limits.max_fields {
-            return Err(Refusal::TooManyFields);
-        }
+        check_count(head, limits)?;
         field(&rest[..end - 1], at, head)?;
         at += end + 1;
     }
@@ -258,6 +263,18 @@ fn fields(input: &[u8], start: usize, limits: &Limits, head: &mut Head) -> Resul
 
 fn check_size(bytes: usize, limits: &Limits) -> Result<(), Refusal> {
     if bytes > limits.max_head_bytes { Err(Refusal::HeadTooLarge) } else { Ok(()) }
+}
+
+fn check_count(head: &Head, limits: &Limits) -> Result<(), Refusal> {
+    if head.fields().len() == limits.max_fields { Err(Refusal::TooManyFields) } else { Ok(()) }
+}
+
+/// The places of the colon and of the CR that ends the line, if a whole one comes first and is as it should be: one pass over
+/// what nearly all lines are. What is wrong with the others, or whether more must come, [`field`] and its caller find out.
+fn whole_field(rest: &[u8]) -> Option<(usize, usize)> {
+    let colon = rest.iter().position(|byte| !is_token_byte(*byte)).filter(|at| *at > 0 && rest[*at] == b':')?;
+    let end = colon + 1 + syntax::field_value_len(&rest[colon + 1..]);
+    (rest.get(end..end + 2) == Some(b"\r\n")).then_some((colon, end))
 }
 
 /// Refuses the beginning of a field line that cannot become good.
@@ -283,19 +300,25 @@ fn field(line: &[u8], offset: usize, head: &mut Head) -> Result<(), Refusal> {
     if !is_token(name) {
         return Err(bad_name(name));
     }
-    let (mut start, mut end) = (colon + 1, line.len());
+    let value = &line[colon + 1..];
+    if !syntax::is_field_value(value) {
+        return Err(if value.contains(&b'\r') { Refusal::BareCr } else { Refusal::FieldValue });
+    }
+    push_field(line, offset, colon, line.len(), head);
+    Ok(())
+}
+
+/// Adds the field of a checked line: its name ends at `colon`, its value is what is before `end` without the white space around.
+fn push_field(line: &[u8], offset: usize, colon: usize, mut end: usize, head: &mut Head) {
+    let mut start = colon + 1;
     while start < end && matches!(line[start], b' ' | b'\t') {
         start += 1;
     }
     while end > start && matches!(line[end - 1], b' ' | b'\t') {
         end -= 1;
     }
-    if !syntax::is_field_value(&line[start..end]) {
-        let has_cr = line[start..end].contains(&b'\r');
-        return Err(if has_cr { Refusal::BareCr } else { Refusal::FieldValue });
-    }
-    head.push_span(Span::new(offset, offset + colon), Span::new(offset + start, offset + end), Name::of(name));
-    Ok(())
+    let known = Name::of(&line[..colon]);
+    head.push_span(Span::new(offset, offset + colon), Span::new(offset + start, offset + end), known);
 }
 
 /// HTTP/1.1 wants exactly one Host; an absolute target's authority replaces its value (RFC 9112 section 3.2).

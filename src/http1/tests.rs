@@ -188,3 +188,23 @@ proptest! {
         prop_assert_eq!(&out[..], input.as_bytes());
     }
 }
+
+#[test]
+fn lines_that_go_on_as_they_came_are_copied_and_the_others_written() {
+    let head = accepted(b"GET / HTTP/1.1\r\nA: 1\r\nB:2\r\nC: 3\r\nHost: h\r\nD: \r\nE:  5\r\nF: 6 \r\nG: 7\r\n\r\n");
+    let mut edits = Edits::default();
+    edits.drop_field(2);
+    let mut out = BytesMut::new();
+    encode::request(&head, &edits, BodyLength::Empty, encode::Connection::Default, &mut out);
+    assert_eq!(
+        out.escape_ascii().to_string(),
+        b"GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: 2\r\nD: \r\nE: 5\r\nF: 6\r\nG: 7\r\n\r\n".escape_ascii().to_string()
+    );
+    let mut pushed = Head::default();
+    pushed.push(b"a", b"1");
+    pushed.push(b"b", b": 2");
+    pushed.set_response(200, Default::default());
+    out.clear();
+    encode::response(&pushed, &Edits::default(), BodyLength::Empty, encode::Connection::Default, &mut out);
+    assert_eq!(&out[..], b"HTTP/1.1 200 OK\r\na: 1\r\nb: : 2\r\n\r\n");
+}

@@ -134,8 +134,13 @@ pub fn request_id(head: &Head, random: [u64; 2]) -> SmallVec<[u8; 32]> {
 
 fn hex(words: [u64; 2]) -> SmallVec<[u8; 32]> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let nibbles = words.iter().flat_map(|word| (0..16).rev().map(move |at| (word >> (at * 4)) & 15));
-    nibbles.map(|nibble| DIGITS[nibble as usize]).collect()
+    let mut text = [0; 32];
+    let [first, second] = words.map(u64::to_be_bytes);
+    for (pair, byte) in text.chunks_exact_mut(2).zip(first.iter().chain(&second)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    SmallVec::from_buf(text)
 }
 
 fn is_just_trailers(value: &[u8]) -> bool {
@@ -160,15 +165,30 @@ fn drop_named(head: &Head, edits: &mut Edits, value: &[u8]) {
 }
 
 fn add_forwarded_for(head: &Head, edits: &mut Edits, peer: IpAddr, append: bool) {
-    let mut text: Vec<u8> = Vec::new();
-    if append {
-        for value in head.all(Name::XForwardedFor) {
-            text.extend_from_slice(value);
-            text.extend_from_slice(b", ");
+    edits.add_with(b"X-Forwarded-For", |text| {
+        if append {
+            for value in head.all(Name::XForwardedFor) {
+                text.extend_from_slice(value);
+                text.extend_from_slice(b", ");
+            }
         }
+        write_address(peer.to_canonical(), text);
+    });
+}
+
+/// An address as text. Most are of IPv4, which needs no formatter.
+fn write_address(address: IpAddr, text: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            for (at, part) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    text.push(b'.');
+                }
+                text.extend_from_slice(itoa::Buffer::new().format(part).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => write!(text, "{address}").expect("a vector takes all that is written"),
     }
-    write!(text, "{}", peer.to_canonical()).expect("a vector takes all that is written");
-    edits.add(b"X-Forwarded-For", &text);
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl RouteTable {
         let host = host::of(head);
         let path = head.path();
         let found = self.best(listener, &host, head, path);
-        if !path.starts_with(b"/") {
+        if !path.starts_with(b"/") || path::is_plain(path) {
             return found;
         }
         // Whoever reads the path after us may read it otherwise, two of them one after the other as well: it has to lead to the

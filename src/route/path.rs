@@ -85,6 +85,16 @@ fn is_below(prefix: &[u8], path: &[u8]) -> bool {
     prefix.ends_with(b"/") || matches!(rest.first(), None | Some(b'/'))
 }
 
+/// Whether all readers take a raw path for what it says: neither [`normalise`] nor [`lenient`] has anything to do.
+pub fn is_plain(path: &[u8]) -> bool {
+    // Without an early end: so it is done for many bytes at a time.
+    let odd = |odd: bool, byte: &u8| odd | (*byte == b'%') | (*byte == b'\\') | (*byte == b';');
+    let odd_pair =
+        |odd: bool, (before, byte): (&u8, &u8)| odd | ((*before == b'/') & ((*byte == b'/') | (*byte == b'.')));
+    let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
+    !path.iter().fold(false, odd) && !pairs.fold(false, odd_pair)
+}
+
 /// The normal form of a raw path (RFC 3986 sections 5.2.4 and 6.2.2): percent-encoded unreserved characters decoded, dot
 /// segments removed. `None` when the path is in normal form as it stands.
 pub fn normalise(path: &[u8]) -> Option<Vec<u8>> {
@@ -233,6 +243,19 @@ mod tests {
         check("/../../x", Some("/x"));
         check("/a/.", Some("/a/"));
         check("/%zz%4", None);
+    }
+
+    #[test]
+    fn a_plain_path_has_no_other_form() {
+        for path in ["/", "/a/b.c/", "/a~b/..", "/a.b", "/.a", "/a//b", "/a;b", "/a%41", "/a\\b", "//", "/a/."] {
+            let path = path.as_bytes();
+            let is_other = normalise(path).is_some() || lenient(path).is_some();
+            assert!(!(is_plain(path) && is_other), "{}", path.escape_ascii());
+        }
+        assert!(["/", "/a/b.c/", "/a~b", "/a.b"].iter().all(|path| is_plain(path.as_bytes())));
+        for path in ["/a/..", "/.a", "/a//b", "/a;b", "/a%41", "/a\\b"] {
+            assert!(!is_plain(path.as_bytes()), "{path}");
+        }
     }
 
     #[test]

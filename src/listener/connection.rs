@@ -50,9 +50,6 @@ impl Drop for Open {
 
 /// Serves a connection in a task of its own.
 pub fn start(front: &Rc<Front>, door: &Rc<Door>, stream: Socket, peer: SocketAddr) {
-    if let Err(error) = stream.set_nodelay() {
-        return tracing::debug!(%error, "A connection was gone at once.");
-    }
     let open = Open::new(front, door);
     let door = door.clone();
     drop(tokio::task::spawn_local(async move {

@@ -200,6 +200,14 @@ impl Stream {
         }
     }
 
+    /// Ready when reading is worth a try, as far as the system has said; TLS may have something that was read already.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => socket.poll_read_ready(cx),
+            Self::ServerTls(_) | Self::ClientTls(_) => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Whether the peer closed, failed or sent something while nobody was reading. Costs a system call only when the
     /// kernel has reported an event since the last read.
     pub fn is_disturbed(&mut self, cx: &mut Context<'_>) -> bool {

@@ -19,6 +19,8 @@ use std::task::ready;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
 
+/// Largest first read of a body of known length: how much of it is waiting already is not known.
+const MAX_FIRST_READ: u64 = 64 << 10;
 /// Largest single read of a body.
 const MAX_READ: usize = 256 << 10;
 
@@ -69,13 +71,17 @@ enum State {
 impl BodyReader {
     /// A reader for a body of this length.
     pub fn new(length: BodyLength, limits: &Limits) -> Self {
+        let mut read_size = BUFFER_SIZE;
         let state = match length {
             BodyLength::Empty | BodyLength::Length(0) => State::Ended,
-            BodyLength::Length(bytes) => State::Length(bytes),
+            BodyLength::Length(bytes) => {
+                read_size = read_size.max(bytes.min(MAX_FIRST_READ) as usize);
+                State::Length(bytes)
+            }
             BodyLength::Chunked => State::Chunked(Box::new(Decoder::new(limits))),
             BodyLength::UntilClose => State::UntilClose,
         };
-        Self { state, read_size: BUFFER_SIZE }
+        Self { state, read_size }
     }
 
     /// A reader of everything until the peer ends its side, whatever it means.

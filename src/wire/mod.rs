@@ -111,6 +111,8 @@ impl Wire {
     /// Reads once into the input; 0 is the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffers: &Buffers) -> Poll<io::Result<usize>> {
         if self.input.capacity() == 0 {
+            // Most often nothing has come yet: then no buffer is borrowed for it.
+            ready!(self.stream.poll_readable(cx))?;
             self.input = buffers.take();
         }
         let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);

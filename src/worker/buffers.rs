@@ -3,10 +3,12 @@ use crate::head::Head;
 use crate::head::edits::Edits;
 use bytes::BytesMut;
 use std::cell::RefCell;
+use std::ops::Deref;
+use std::ops::DerefMut;
 use std::sync::Arc;
 
-/// Size of a fresh buffer: a head and a small body fit.
-pub const BUFFER_SIZE: usize = 16 << 10;
+/// Size of a fresh buffer: a head and a body of 16 KiB fit, so that they are read at once and written at once.
+pub const BUFFER_SIZE: usize = 18 << 10;
 /// Largest size that is kept for the next borrower.
 const MAX_KEPT_SIZE: usize = 256 << 10;
 /// How many of each kind are kept.
@@ -42,6 +44,31 @@ pub struct Upgrade {
     pub accept: Option<Vec<u8>>,
 }
 
+/// A draft that goes back before whoever holds it is gone.
+#[derive(Debug)]
+pub struct Lent(Option<Box<Draft>>);
+
+impl From<Box<Draft>> for Lent {
+    fn from(draft: Box<Draft>) -> Self {
+        Self(Some(draft))
+    }
+}
+
+impl Deref for Lent {
+    type Target = Draft;
+    #[inline]
+    fn deref(&self) -> &Draft {
+        self.0.as_deref().expect("it goes back last of all")
+    }
+}
+
+impl DerefMut for Lent {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Draft {
+        self.0.as_deref_mut().expect("it goes back last of all")
+    }
+}
+
 impl Buffers {
     /// An empty buffer with room for at least [`BUFFER_SIZE`] bytes.
     #[inline]
@@ -67,6 +94,11 @@ impl Buffers {
     #[inline]
     pub fn take_draft(&self) -> Box<Draft> {
         self.drafts.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes back a draft that was lent; nobody asks for it any more.
+    pub fn take_back(&self, lent: &mut Lent) {
+        lent.0.take().into_iter().for_each(|draft| self.give_draft(draft));
     }
 
     /// Takes a draft back; what is in it is forgotten.

@@ -73,7 +73,9 @@ pub(super) async fn respond(
         Outcome::Abort if framing != BodyLength::UntilClose => return Outcome::Gone,
         outcome => return outcome,
     }
-    side.borrow().deadline.set(door.settings().body_timeout);
+    if !side.borrow().body.is_ended() {
+        side.borrow().deadline.set(door.settings().body_timeout);
+    }
     let is_whole = !is_unread && poll_fn(|cx| response.poll_rest_of_request(cx)).await;
     response.finish();
     let side = side.borrow();
@@ -116,7 +118,8 @@ impl Writing {
     fn poll(&mut self, cx: &mut Context<'_>, side: &Rc<RefCell<Side>>) -> Poll<Outcome> {
         loop {
             let mut waits = false;
-            if !self.is_over && self.out.len() < HIGH_WATER {
+            // All that is there goes out in one write.
+            while !self.is_over && !waits && self.out.len() < HIGH_WATER {
                 match self.poll_piece(cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return self.poll_break(cx, side),

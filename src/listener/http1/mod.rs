@@ -33,9 +33,11 @@ use bytes::BytesMut;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 use std::task::ready;
 use std::time::Duration;
 
@@ -102,7 +104,7 @@ pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>, deadline:
             Ok(request) => Box::pin(turn(&side, request, &conn)).await,
             Err((request, kind)) => Box::pin(refuse(&side, request, kind, &conn)).await,
         };
-        side.borrow_mut().pulse = None;
+        side.borrow().pulse.iter().for_each(Deadline::clear);
         match outcome {
             Outcome::KeepAlive => {}
             Outcome::Close => return linger(&side).await,
@@ -170,6 +172,14 @@ impl Side {
         } else {
             HeadError::Closed
         }))
+    }
+
+    /// Whether the client has sent nothing beyond its request, as far as is known, and needs no word at the end, as TLS does.
+    fn is_silent(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let wire = &mut self.wire;
+        let is_plain = matches!(wire.stream, Stream::Plain(_));
+        is_plain && self.body.is_ended() && !wire.has_input() && !wire.stream.is_disturbed(&mut cx)
     }
 
     /// While the endpoint is waited for: sends interim responses and notices that the client has left.
@@ -279,6 +289,24 @@ impl End for Http1Downstream {
     }
 }
 
+/// Waits for a response; `None` when the client left meanwhile: dropping what handles its request cancels the exchange.
+async fn handle(
+    side: &Rc<RefCell<Side>>,
+    request: Box<Draft>,
+    body: Box<RequestBody<Http1Downstream>>,
+    conn: &Rc<ConnInfo>,
+) -> Option<Response<Http1Downstream>> {
+    let proxy = side.borrow().door.proxy.clone();
+    let mut handling = pin!(proxy.handle(request, body, conn));
+    let response = poll_fn(|cx| {
+        if let Poll::Ready(response) = handling.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
+        }
+        side.borrow_mut().poll_client(cx).map(|()| None)
+    });
+    response.await
+}
+
 /// One request and its response.
 async fn turn(side: &Rc<RefCell<Side>>, request: Box<Draft>, conn: &Rc<ConnInfo>) -> Outcome {
     let length = match framing::of_request(&request.head) {
@@ -291,7 +319,7 @@ async fn turn(side: &Rc<RefCell<Side>>, request: Box<Draft>, conn: &Rc<ConnInfo>
     let keeps_alive = framing::keep_alive(&request.head);
     let version = request.head.version();
     let door = {
-        let mut side = side.borrow_mut();
+        let side = &mut *side.borrow_mut();
         let settings = side.door.settings();
         side.body = BodyReader::new(length, &settings.limits);
         side.takes_interim = version == Version::Http11;
@@ -299,20 +327,17 @@ async fn turn(side: &Rc<RefCell<Side>>, request: Box<Draft>, conn: &Rc<ConnInfo>
         side.awaits_continue =
             has_body && version == Version::Http11 && request.head.lists(Name::Expect, b"100-continue");
         side.pace = settings.min_body_rate.map(Pace::new);
-        side.deadline.set(settings.body_timeout);
+        if has_body {
+            side.deadline.set(settings.body_timeout);
+        }
         side.door.clone()
     };
     let body = RequestBody::new(Http1Downstream { side: side.clone() }, length, door.settings().max_body);
-    let mut handling = Box::pin(door.proxy.handle(request, body, conn));
-    let response = poll_fn(|cx| {
-        if let Poll::Ready(response) = handling.as_mut().poll(cx) {
-            return Poll::Ready(Some(response));
-        }
-        side.borrow_mut().poll_client(cx).map(|()| None)
-    });
-    let Some(response) = response.await else { return Outcome::Gone };
-    drop(handling);
-    respond::respond(side, response, version, keeps_alive && !door.is_draining()).await
+    let Some(response) = handle(side, request, body, conn).await else { return Outcome::Gone };
+    let outcome = respond::respond(side, response, version, keeps_alive && !door.is_draining()).await;
+    // A client that asked for the end sends no more: there is nothing to read that could reset the connection.
+    let is_done = outcome == Outcome::Close && !keeps_alive && side.borrow_mut().is_silent();
+    if is_done { Outcome::Gone } else { outcome }
 }
 
 /// Answers what is not a request that can be handled, and ends the connection.
@@ -330,10 +355,14 @@ async fn linger(side: &Rc<RefCell<Side>>) {
     side.borrow().deadline.set(LINGER);
     let end = side.borrow().door.worker.wheel.deadline();
     end.set(LINGER_MAX);
+    let mut is_shut = false;
     poll_fn(|cx| {
         let side = &mut *side.borrow_mut();
-        if let Poll::Ready(Err(_)) = side.wire.poll_shutdown(cx) {
-            return Poll::Ready(());
+        if !is_shut {
+            match side.wire.poll_shutdown(cx) {
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                shut => is_shut = shut.is_ready(),
+            }
         }
         loop {
             if end.poll_expired(cx) {

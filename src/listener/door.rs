@@ -9,6 +9,7 @@ use crate::telemetry::labels::RefusedReason;
 use crate::worker::Worker;
 use ipnet::IpNet;
 use std::cell::Cell;
+use std::cell::Ref;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -93,8 +94,8 @@ impl Door {
     }
 
     /// The settings, as written.
-    pub fn settings(&self) -> Arc<Settings> {
-        self.plan.borrow().settings.clone()
+    pub fn settings(&self) -> Ref<'_, Settings> {
+        Ref::map(self.plan.borrow(), |plan| &*plan.settings)
     }
 
     /// Peers whose `X-Forwarded-For` is believed.

@@ -22,8 +22,8 @@ pub struct Connection {
 
 impl Connection {
     /// A connection just made, secured by the [`TlsClient`](crate::net::tls_client::TlsClient) of this id; 0 is in clear.
-    pub fn new(stream: Stream, security: u64, place: Place) -> Self {
-        Self { wire: Wire::new(stream), is_reused: false, security, place }
+    pub fn new(stream: Stream, security: u64, place: Place) -> Box<Self> {
+        Box::new(Self { wire: Wire::new(stream), is_reused: false, security, place })
     }
 
     /// What secures it, as given to [`Connection::new`].

@@ -33,10 +33,10 @@ const NEVER: u64 = 0;
 /// A way to an endpoint, for one request.
 #[derive(Debug)]
 pub enum Connection {
-    /// A connection of its own.
-    Http1(http1::Connection),
+    /// A connection of its own, in a box for as long as it is open.
+    Http1(Box<http1::Connection>),
     /// A share of one.
-    Http2(http2::Lease),
+    Http2(Box<http2::Lease>),
 }
 
 /// One worker's connections that may serve another request.
@@ -55,7 +55,7 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct Idle {
     /// Oldest first, each with the sweep it came back before.
-    connections: VecDeque<(u64, http1::Connection)>,
+    connections: VecDeque<(u64, Box<http1::Connection>)>,
     max_sweeps: u64,
 }
 
@@ -84,24 +84,15 @@ impl Pool {
         }
     }
 
-    /// A connection to `endpoint`: a share of one, or the one that came back last and is undisturbed, else a new one. `deadline`
-    /// is set to the time allowed for connecting; the caller sets it anew for what follows.
-    pub async fn checkout(
-        &self,
-        endpoint: &Endpoint,
-        settings: &settings::Upstream,
-        deadline: &Deadline,
-        allowed: Duration,
-    ) -> Result<Connection, ConnectError> {
-        if settings.protocol != Protocol::H2
-            && let Some(connection) = self.take_idle(endpoint.uid, security(settings))
-        {
-            return Ok(Connection::Http1(connection));
-        }
-        self.connect(endpoint, settings, deadline, allowed, false).await
+    /// The connection to `endpoint` that came back last and is undisturbed, if there is one: had without waiting.
+    pub fn checkout(&self, endpoint: &Endpoint, settings: &settings::Upstream) -> Option<Connection> {
+        let is_shared = settings.protocol == Protocol::H2;
+        let idle = if is_shared { None } else { self.take_idle(endpoint.uid, security(settings)) };
+        idle.map(Connection::Http1)
     }
 
-    /// A connection to `endpoint`, whatever is idle; with `is_fresh` one that never served a request.
+    /// A connection to `endpoint`, whatever is idle: a share of one, or a new one; with `is_fresh` one that never served a request.
+    /// `deadline` is set to the time allowed for connecting; the caller sets it anew for what follows.
     pub async fn connect(
         &self,
         endpoint: &Endpoint,
@@ -158,7 +149,7 @@ impl Pool {
                 let mut shared = self.shared.borrow_mut();
                 let hub = shared.entry(endpoint.uid).or_insert_with(|| self.note_newcomer());
                 if let Some(lease) = hub.lease(security, is_fresh, self.sweeps.get()) {
-                    return Ok(Connection::Http2(lease));
+                    return Ok(Connection::Http2(Box::new(lease)));
                 }
                 let is_ours = !hub.is_dialing || hub.is_http1;
                 if is_ours {
@@ -196,11 +187,11 @@ impl Pool {
         let leased = started.and_then(|made| made.lease(self.sweeps.get(), false).map(|lease| (made, lease)));
         let (made, lease) = leased.ok_or_else(|| ConnectError::Protocol(endpoint.address.clone()))?;
         self.shared.borrow_mut().entry(endpoint.uid).or_default().connections.push(made);
-        Ok(Connection::Http2(lease))
+        Ok(Connection::Http2(Box::new(lease)))
     }
 
     /// Keeps a connection on which nothing is under way for the next request to `endpoint`.
-    pub fn put_back(&self, endpoint: &Endpoint, settings: &settings::Upstream, mut connection: http1::Connection) {
+    pub fn put_back(&self, endpoint: &Endpoint, settings: &settings::Upstream, mut connection: Box<http1::Connection>) {
         let next = connection.next();
         let is_wanted_elsewhere = next.is_some_and(|worker| worker != self.worker.index);
         if settings.max_idle == 0 || is_wanted_elsewhere || self.draining.borrow().contains(&endpoint.uid) {
@@ -277,7 +268,7 @@ impl Pool {
     }
 
     /// Connections made under other TLS settings are closed on the way.
-    fn take_idle(&self, uid: u64, security: u64) -> Option<http1::Connection> {
+    fn take_idle(&self, uid: u64, security: u64) -> Option<Box<http1::Connection>> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&uid)?;

@@ -22,7 +22,7 @@ pub(super) enum Room {
     /// A place for a new connection.
     Place(Place),
     /// A connection that became idle meanwhile.
-    Idle(http1::Connection),
+    Idle(Box<http1::Connection>),
     /// `freed` was told first.
     Freed,
 }

@@ -12,9 +12,9 @@ use std::sync::atomic::fence;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Counts one more request at `endpoint`, after waiting for at most `allowed` if it is full; `false` when there is no place.
+/// Counts one more request at `endpoint`, after waiting for at most what is `left` if it is full; `false` when there is no place.
 /// Whoever was counted is taken out by [`leave`].
-pub async fn enter(proxy: &Proxy, upstream: &Upstream, endpoint: &Endpoint, allowed: Duration) -> bool {
+pub async fn enter(proxy: &Proxy, upstream: &Upstream, endpoint: &Endpoint, left: impl FnOnce() -> Duration) -> bool {
     let worker = proxy.worker.index;
     let Some(max) = upstream.settings.max_requests else {
         endpoint.live.of(worker).in_flight.inc();
@@ -27,7 +27,9 @@ pub async fn enter(proxy: &Proxy, upstream: &Upstream, endpoint: &Endpoint, allo
         // Whoever is first in line may have seen this try and taken it for a request.
         endpoint.gate.freed();
     }
-    let has_entered = wait(proxy, upstream, endpoint, max, allowed.min(upstream.settings.connect_timeout)).await;
+    // In a box: requests that find a place should not carry the room of waiting for one.
+    let allowed = left().min(upstream.settings.connect_timeout);
+    let has_entered = Box::pin(wait(proxy, upstream, endpoint, max, allowed)).await;
     if !has_entered {
         // The endpoint did nothing wrong: this counts, and is not held against it.
         endpoint.stats.of(worker).errors[ErrorReason::Overloaded as usize].add(1);

@@ -45,9 +45,9 @@ struct Failed<D> {
 /// What is left of a failed attempt.
 enum Rest<D> {
     /// The request's body, for another attempt.
-    Body(RequestBody<D>),
+    Body(Box<RequestBody<D>>),
     /// An answer with a status that may be tried again; it is passed on when no attempt follows.
-    Answer(Box<Answer<D>>),
+    Answer(Answer<D>),
 }
 
 /// Asks one candidate after the other until one answers, nobody is left, or the policy says stop.
@@ -56,7 +56,7 @@ pub async fn run<D: Downstream>(
     ctx: &mut RequestContext,
     forward: &Forward,
     upstream: &Upstream,
-    mut body: RequestBody<D>,
+    mut body: Box<RequestBody<D>>,
 ) -> Result<Answer<D>, ProxyError> {
     upstream.stats.of(proxy.worker.index).requests.add(1);
     let reach = upstream.settings.failover.map_or(usize::MAX, |further| further.saturating_add(1));
@@ -123,8 +123,8 @@ async fn enter(
     // What the attempt before had is given back first: two requests that each hold one place and want another would wait.
     ctx.leave(proxy.worker.index);
     ctx.slot = Some(slot);
-    let allowed = forward.timeout.saturating_sub(ctx.started.elapsed());
-    if !admission::enter(proxy, upstream, upstream.endpoint(slot), allowed).await {
+    let left = || forward.timeout.saturating_sub(ctx.started.elapsed());
+    if !admission::enter(proxy, upstream, upstream.endpoint(slot), left).await {
         return Err(ProxyError::new(Kind::Overloaded));
     }
     ctx.enter(proxy.worker.index, slot, position);
@@ -132,15 +132,11 @@ async fn enter(
 }
 
 impl<D: Downstream> Failed<D> {
-    fn by_status(answer: Answer<D>) -> Self {
+    fn by_status(answer: Answer<D>) -> Box<Self> {
         let failure = Failure::Status(answer.0.head.status());
         // The error is never shown: without another attempt the answer itself is passed on.
-        Self {
-            failure,
-            error: ProxyError::new(Kind::UpstreamReset),
-            sent: u64::MAX,
-            rest: Rest::Answer(Box::new(answer)),
-        }
+        let error = ProxyError::new(Kind::UpstreamReset);
+        Box::new(Self { failure, error, sent: u64::MAX, rest: Rest::Answer(answer) })
     }
 
     fn can_replay(&self) -> bool {
@@ -153,11 +149,11 @@ impl<D: Downstream> Failed<D> {
     fn give_up(self) -> Result<Answer<D>, ProxyError> {
         match self.rest {
             Rest::Body(_) => Err(self.error),
-            Rest::Answer(answer) => Ok(commit(*answer)),
+            Rest::Answer(answer) => Ok(commit(answer)),
         }
     }
 
-    fn into_body(self) -> RequestBody<D> {
+    fn into_body(self) -> Box<RequestBody<D>> {
         match self.rest {
             Rest::Body(body) => body,
             Rest::Answer(answer) => answer.1.into_request(),
@@ -214,33 +210,39 @@ async fn once<D: Downstream>(
     upstream: &Upstream,
     slot: Slot,
     is_fresh: bool,
-    body: RequestBody<D>,
-) -> Result<Answer<D>, Failed<D>> {
+    body: Box<RequestBody<D>>,
+) -> Result<Answer<D>, Box<Failed<D>>> {
     let endpoint = upstream.endpoint(slot);
-    let remaining = forward.timeout.saturating_sub(ctx.started.elapsed());
+    // Nothing was waited for before a first attempt, unless for a place: the clock need not be read again.
+    let has_waited = ctx.attempts > 1 || is_fresh || upstream.settings.max_requests.is_some();
+    let mut asked = if has_waited { clock::now() } else { ctx.started };
+    let remaining = if has_waited { forward.timeout.saturating_sub(asked - ctx.started) } else { forward.timeout };
     if remaining.is_zero() {
         return Err(failed(Failure::Timeout, ProxyError::new(Kind::UpstreamTimeout), 0, body));
     }
     let deadline = proxy.worker.wheel.deadline();
     deadline.tag(endpoint.uid);
-    let pool = &proxy.pool;
-    let connected = if is_fresh {
-        pool.connect(endpoint, &upstream.settings, &deadline, remaining, true).await
-    } else {
-        pool.checkout(endpoint, &upstream.settings, &deadline, remaining).await
-    };
-    let connection = match connected {
-        Ok(connection) => connection,
-        Err(error) => return Err(unconnected(proxy, upstream, endpoint, error, body)),
+    let idle = if is_fresh { None } else { proxy.pool.checkout(endpoint, &upstream.settings) };
+    let connection = match idle {
+        Some(connection) => connection,
+        None => {
+            // In a box: requests that find a connection should not carry the room it takes to make one.
+            let connecting = proxy.pool.connect(endpoint, &upstream.settings, &deadline, remaining, is_fresh);
+            let connected = Box::pin(connecting).await;
+            asked = clock::now();
+            match connected {
+                Ok(connection) => connection,
+                Err(error) => return Err(unconnected(proxy, upstream, endpoint, error, body)),
+            }
+        }
     };
     let allowed = Allowed {
         head: upstream.settings.response_timeout.unwrap_or(Duration::MAX).min(remaining),
         body: upstream.settings.body_timeout,
     };
-    let asked = clock::now();
     let received = &mut ctx.bytes_in;
     let exchanged =
-        exchange::exchange(&proxy.worker, connection, deadline, allowed, &ctx.request, body, received).await;
+        exchange::exchange(&proxy.worker, connection, deadline, &allowed, &ctx.request, body, received).await;
     let took = asked.elapsed();
     ctx.upstream_time = Some(took);
     match exchanged {
@@ -249,7 +251,10 @@ async fn once<D: Downstream>(
             proxy.credit(upstream, endpoint, response.head.status());
             Ok((response, exchange))
         }
-        Err((error, sent, body)) => Err(classify(proxy, upstream, endpoint, error, sent, body)),
+        Err(failed) => {
+            let (error, sent, body) = *failed;
+            Err(classify(proxy, upstream, endpoint, error, sent, body))
+        }
     }
 }
 
@@ -259,8 +264,8 @@ fn unconnected<D>(
     upstream: &Upstream,
     endpoint: &Endpoint,
     error: ConnectError,
-    body: RequestBody<D>,
-) -> Failed<D> {
+    body: Box<RequestBody<D>>,
+) -> Box<Failed<D>> {
     let (reason, kind) = match &error {
         ConnectError::Full(_) => {
             // The endpoint did nothing wrong: this counts, and is not held against it.
@@ -286,8 +291,8 @@ fn classify<D>(
     endpoint: &Endpoint,
     error: ExchangeError,
     sent: u64,
-    body: RequestBody<D>,
-) -> Failed<D> {
+    body: Box<RequestBody<D>>,
+) -> Box<Failed<D>> {
     let (failure, kind, reason) = match &error {
         ExchangeError::Client(cause) => (Failure::Client, Kind::of_client(cause), None),
         ExchangeError::Unsendable => (Failure::Client, Kind::Request(RefusalKind::BadRequest), None),
@@ -321,6 +326,6 @@ fn report_tls(upstream: &Upstream, endpoint: &Endpoint, error: &io::Error) {
     }
 }
 
-fn failed<D>(failure: Failure, error: ProxyError, sent: u64, body: RequestBody<D>) -> Failed<D> {
-    Failed { failure, error, sent, rest: Rest::Body(body) }
+fn failed<D>(failure: Failure, error: ProxyError, sent: u64, body: Box<RequestBody<D>>) -> Box<Failed<D>> {
+    Box::new(Failed { failure, error, sent, rest: Rest::Body(body) })
 }

@@ -27,7 +27,7 @@ pub trait Downstream {
     fn send_interim(&mut self, head: &Head, edits: &Edits);
 }
 
-/// A request's body, taken from its client piece by piece.
+/// A request's body, taken from its client piece by piece. In a box, for it goes all the way with the request.
 #[derive(Debug)]
 pub struct RequestBody<D> {
     downstream: D,
@@ -41,9 +41,10 @@ pub struct RequestBody<D> {
 
 impl<D: Downstream> RequestBody<D> {
     /// A body of this length, refused above `limit` bytes.
-    pub fn new(downstream: D, length: BodyLength, limit: Option<u64>) -> Self {
+    pub fn new(downstream: D, length: BodyLength, limit: Option<u64>) -> Box<Self> {
         let is_ended = matches!(length, BodyLength::Empty | BodyLength::Length(0));
-        Self { downstream, length, limit, received: 0, kept: Some(BytesMut::new()), replayed: 0, is_ended }
+        let kept = Some(BytesMut::new());
+        Box::new(Self { downstream, length, limit, received: 0, kept, replayed: 0, is_ended })
     }
 
     /// How it is framed.

@@ -17,6 +17,7 @@ use crate::snapshot::stats;
 use crate::snapshot::upstream::Upstream;
 use crate::telemetry::labels::Position;
 use crate::worker::buffers::Draft;
+use crate::worker::buffers::Lent;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
@@ -90,7 +91,7 @@ pub struct RequestContext {
     /// Its connection.
     pub conn: Rc<ConnInfo>,
     /// Its head and what is changed on the way to the endpoint.
-    pub request: Box<Draft>,
+    pub request: Lent,
     /// Its sender.
     pub client: Client,
     /// Its name in logs, here and at the endpoint.
@@ -135,7 +136,7 @@ impl RequestContext {
         Self {
             view,
             conn,
-            request,
+            request: request.into(),
             client,
             id,
             started,

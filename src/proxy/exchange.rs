@@ -19,15 +19,17 @@ use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
 
-/// A request under way to one endpoint, and its response.
+/// A request under way to one endpoint, and its response. In a box from its beginning: it changes hands a few times.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "it lies in a box of its own, and both are of much the same size")]
 pub enum Exchange<D> {
     /// Over HTTP/1.1.
-    Http1(forward::Exchange<D>),
+    Http1(Box<forward::Exchange<D>>),
     /// Over HTTP/2.
-    Http2(forward_h2::Exchange<D>),
+    Http2(Box<forward_h2::Exchange<D>>),
 }
+
+/// What a failed exchange leaves: why, how much of the request was written, and its body.
+pub type Failed<D> = (ExchangeError, u64, Box<RequestBody<D>>);
 
 /// Sends the request over `connection` and waits for the response's head. The body follows from the [`Exchange`]; when it
 /// fails, the request's body comes back for another attempt. `received` is kept equal to the body bytes taken from the client,
@@ -36,11 +38,11 @@ pub async fn exchange<D: Downstream>(
     worker: &Rc<Worker>,
     connection: Connection,
     deadline: Deadline,
-    allowed: Allowed,
+    allowed: &Allowed,
     draft: &Draft,
-    request: RequestBody<D>,
+    request: Box<RequestBody<D>>,
     received: &mut u64,
-) -> Result<(Box<Draft>, Exchange<D>), (ExchangeError, u64, RequestBody<D>)> {
+) -> Result<(Box<Draft>, Exchange<D>), Box<Failed<D>>> {
     match connection {
         Connection::Http1(connection) => {
             let exchanged = forward::exchange(worker, connection, deadline, allowed, draft, request, received).await;
@@ -48,7 +50,7 @@ pub async fn exchange<D: Downstream>(
         }
         Connection::Http2(lease) => {
             // In a box: requests over HTTP/1.1 should not carry its room.
-            let exchanging = forward_h2::exchange(worker, lease, deadline, allowed, draft, request, received);
+            let exchanging = forward_h2::exchange(worker, *lease, deadline, allowed, draft, request, received);
             let exchanged = Box::pin(exchanging).await;
             exchanged.map(|(response, exchange)| (response, Exchange::Http2(exchange)))
         }
@@ -65,7 +67,7 @@ impl<D: Downstream> Exchange<D> {
     }
 
     /// The request's body, for another attempt; the exchange is over.
-    pub fn into_request(self) -> RequestBody<D> {
+    pub fn into_request(self) -> Box<RequestBody<D>> {
         match self {
             Self::Http1(exchange) => exchange.into_request(),
             Self::Http2(exchange) => exchange.into_request(),
@@ -105,7 +107,7 @@ impl<D: Downstream> Exchange<D> {
     }
 
     /// After a 101: the connection, its deadline and the client's side. HTTP/2 knows no 101.
-    pub fn into_tunnel(self) -> Option<(http1::Connection, Deadline, D)> {
+    pub fn into_tunnel(self) -> Option<(Box<http1::Connection>, Deadline, D)> {
         match self {
             Self::Http1(exchange) => exchange.into_tunnel(),
             Self::Http2(_) => None,
@@ -153,7 +155,7 @@ impl<D: Downstream> Exchange<D> {
     }
 
     /// The connection to put back, if both messages ended on it, it may carry more and is not shared.
-    pub fn finish(&mut self) -> Option<http1::Connection> {
+    pub fn finish(&mut self) -> Option<Box<http1::Connection>> {
         match self {
             Self::Http1(exchange) => exchange.finish(),
             Self::Http2(_) => None,

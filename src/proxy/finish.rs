@@ -11,13 +11,14 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub struct Finish {
     proxy: Rc<Proxy>,
-    ctx: RequestContext,
+    /// In a box: it goes from hand to hand as long as the request lasts.
+    ctx: Box<RequestContext>,
 }
 
 impl Finish {
     /// Watches over a request that has begun.
     pub fn new(proxy: Rc<Proxy>, ctx: RequestContext) -> Self {
-        Self { proxy, ctx }
+        Self { proxy, ctx: Box::new(ctx) }
     }
 
     /// The proxy and the context at once.
@@ -65,7 +66,7 @@ impl Drop for Finish {
         {
             log.write(&record(ctx, duration));
         }
-        worker.buffers.give_draft(std::mem::take(&mut self.ctx.request));
+        worker.buffers.take_back(&mut self.ctx.request);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::http1::refusal::Refusal;
 use crate::pool::http1::Connection;
 use crate::proxy::body::Downstream;
 use crate::proxy::body::RequestBody;
+use crate::proxy::exchange::Failed;
 use crate::proxy::headers;
 use crate::proxy::upgrade;
 use crate::wire::HeadError;
@@ -71,11 +72,11 @@ pub struct Allowed {
 #[derive(Debug)]
 pub struct Exchange<D> {
     worker: Rc<Worker>,
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     deadline: Deadline,
     allowed: Allowed,
     method: Method,
-    request: RequestBody<D>,
+    request: Box<RequestBody<D>>,
     is_sent: bool,
     /// The endpoint takes no more of the request; what it answers is still passed on.
     is_refused: bool,
@@ -101,20 +102,20 @@ pub(super) const MAX_INTERIM: u32 = 16;
 /// also when nobody waits for the end.
 pub async fn exchange<D: Downstream>(
     worker: &Rc<Worker>,
-    connection: Connection,
+    connection: Box<Connection>,
     deadline: Deadline,
-    allowed: Allowed,
+    allowed: &Allowed,
     draft: &Draft,
-    request: RequestBody<D>,
+    request: Box<RequestBody<D>>,
     received: &mut u64,
-) -> Result<(Box<Draft>, Exchange<D>), (ExchangeError, u64, RequestBody<D>)> {
+) -> Result<(Box<Draft>, Box<Exchange<D>>), Box<Failed<D>>> {
     let mut out = worker.buffers.take();
     encode::request(&draft.head, &draft.edits, request.length(), encode::Connection::Default, &mut out);
-    let mut exchange = Exchange {
+    let mut exchange = Box::new(Exchange {
         worker: worker.clone(),
         connection: Some(connection),
         deadline,
-        allowed,
+        allowed: *allowed,
         method: draft.head.method(),
         is_sent: false,
         is_refused: false,
@@ -127,7 +128,7 @@ pub async fn exchange<D: Downstream>(
         fault: None,
         upgrade: draft.upgrade.clone(),
         request,
-    };
+    });
     exchange.deadline.set(allowed.head);
     let mut response = worker.buffers.take_draft();
     let mut interim = 0;
@@ -141,7 +142,7 @@ pub async fn exchange<D: Downstream>(
         Err(error) => {
             worker.buffers.give_draft(response);
             worker.buffers.give(std::mem::take(&mut exchange.out));
-            Err((error, exchange.sent, exchange.request))
+            Err(Box::new((error, exchange.sent, exchange.request)))
         }
     }
 }
@@ -189,7 +190,7 @@ impl<D: Downstream> Exchange<D> {
     }
 
     /// After a 101: the connection, its deadline and the client's side.
-    pub fn into_tunnel(self) -> Option<(Connection, Deadline, D)> {
+    pub fn into_tunnel(self) -> Option<(Box<Connection>, Deadline, D)> {
         let (deadline, client) = (self.deadline, self.request.into_downstream());
         self.connection.map(|connection| (connection, deadline, client))
     }
@@ -208,7 +209,7 @@ impl<D: Downstream> Exchange<D> {
     }
 
     fn head_error(&self, error: HeadError) -> ExchangeError {
-        let was_reused = self.connection.as_ref().is_some_and(Connection::is_reused);
+        let was_reused = self.connection.as_ref().is_some_and(|connection| connection.is_reused());
         let reset = |source, had_response| ExchangeError::Reset { was_reused, had_response, source };
         match error {
             HeadError::Refused(refusal) => ExchangeError::BadResponse(refusal),
@@ -227,7 +228,7 @@ impl<D: Downstream> Exchange<D> {
     }
 
     /// The request's body, for another attempt; the connection is closed.
-    pub fn into_request(self) -> RequestBody<D> {
+    pub fn into_request(self) -> Box<RequestBody<D>> {
         self.request
     }
 
@@ -328,7 +329,9 @@ impl<D: Downstream> Exchange<D> {
             return Poll::Ready(Err(BodyError::Timeout));
         }
         let step = ready!(step)?;
-        self.deadline.set(self.allowed.body);
+        if step != Step::End {
+            self.deadline.set(self.allowed.body);
+        }
         Poll::Ready(Ok(step))
     }
 
@@ -354,7 +357,7 @@ impl<D: Downstream> Exchange<D> {
     }
 
     /// The connection, if both messages ended on it and it may carry more.
-    pub fn finish(&mut self) -> Option<Connection> {
+    pub fn finish(&mut self) -> Option<Box<Connection>> {
         let is_reusable = self.is_sent && self.response.is_ended() && self.keeps_alive;
         self.connection.take().filter(|_| is_reusable)
     }

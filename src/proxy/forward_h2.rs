@@ -8,6 +8,7 @@ use crate::http2::write;
 use crate::pool::http2::Lease;
 use crate::proxy::body::Downstream;
 use crate::proxy::body::RequestBody;
+use crate::proxy::exchange::Failed;
 use crate::proxy::forward::Allowed;
 use crate::proxy::forward::ExchangeError;
 use crate::proxy::forward::MAX_INTERIM;
@@ -42,7 +43,7 @@ pub struct Exchange<D> {
     deadline: Deadline,
     allowed: Allowed,
     method: Method,
-    request: RequestBody<D>,
+    request: Box<RequestBody<D>>,
     send: SendStream<Piece>,
     receive: Option<RecvStream>,
     is_sent: bool,
@@ -57,33 +58,30 @@ pub struct Exchange<D> {
     is_connect: bool,
 }
 
-/// What a failed exchange leaves: why, how much of the request may have been seen, and its body.
-type Failed<D> = (ExchangeError, u64, RequestBody<D>);
-
 /// Sends the request on a stream of its own and waits for the response's head.
 pub async fn exchange<D: Downstream>(
     worker: &Rc<Worker>,
     mut lease: Lease,
     deadline: Deadline,
-    allowed: Allowed,
+    allowed: &Allowed,
     draft: &Draft,
-    request: RequestBody<D>,
+    request: Box<RequestBody<D>>,
     received: &mut u64,
-) -> Result<(Box<Draft>, Exchange<D>), Failed<D>> {
+) -> Result<(Box<Draft>, Box<Exchange<D>>), Box<Failed<D>>> {
     let Some(built) = write::request(&draft.head, &draft.edits, request.length(), lease.is_secure()) else {
-        return Err((ExchangeError::Unsendable, 0, request));
+        return Err(Box::new((ExchangeError::Unsendable, 0, request)));
     };
     deadline.set(allowed.head);
     let is_whole = request.is_ended();
     let (mut answer, send) = match open(&mut lease, built, is_whole, &deadline).await {
         Ok(opened) => opened,
-        Err(error) => return Err((error, 0, request)),
+        Err(error) => return Err(Box::new((error, 0, request))),
     };
-    let mut exchange = Exchange {
+    let mut exchange = Box::new(Exchange {
         worker: worker.clone(),
         lease,
         deadline,
-        allowed,
+        allowed: *allowed,
         method: draft.head.method(),
         request,
         send,
@@ -95,7 +93,7 @@ pub async fn exchange<D: Downstream>(
         trailers: None,
         fault: None,
         is_connect: draft.upgrade.as_ref().is_some_and(|asked| asked.is_connect),
-    };
+    });
     let mut response = worker.buffers.take_draft();
     let mut interim = 0;
     let answered = poll_fn(|cx| {
@@ -108,7 +106,7 @@ pub async fn exchange<D: Downstream>(
         Err((error, is_unseen)) => {
             worker.buffers.give_draft(response);
             // The head went out, so the endpoint may have acted, unless it said that it did not.
-            Err((error, u64::from(!is_unseen), exchange.request))
+            Err(Box::new((error, u64::from(!is_unseen), exchange.request)))
         }
     }
 }
@@ -205,7 +203,7 @@ impl<D: Downstream> Exchange<D> {
     }
 
     /// The request's body, for another attempt; the stream is reset.
-    pub fn into_request(self) -> RequestBody<D> {
+    pub fn into_request(self) -> Box<RequestBody<D>> {
         self.request
     }
 

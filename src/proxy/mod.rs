@@ -61,7 +61,6 @@ pub struct Proxy {
 }
 
 /// What a request gets.
-#[allow(clippy::large_enum_variant, reason = "it is moved once, to where the exchange is boxed anyway")]
 enum Answer<D> {
     /// An endpoint's answer.
     OfEndpoint(attempt::Answer<D>),
@@ -74,7 +73,7 @@ impl Proxy {
     pub async fn handle<D: Downstream>(
         self: &Rc<Self>,
         request: Box<Draft>,
-        body: RequestBody<D>,
+        body: Box<RequestBody<D>>,
         conn: &Rc<ConnInfo>,
     ) -> Response<D> {
         // 3 view: one for the whole request. A reload in between must not route one attempt by the old ring and the
@@ -91,7 +90,7 @@ impl Proxy {
     async fn answer<D: Downstream>(
         &self,
         ctx: &mut RequestContext,
-        body: RequestBody<D>,
+        body: Box<RequestBody<D>>,
     ) -> Result<Answer<D>, ProxyError> {
         self.admit(ctx, &body)?;
         // 4 route

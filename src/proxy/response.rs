@@ -35,7 +35,7 @@ pub struct Response<D> {
 enum Body<D> {
     /// Our own: the whole of it, and what of that was not taken yet.
     Own(usize, Bytes),
-    Exchange(Box<Exchange<D>>),
+    Exchange(Exchange<D>),
 }
 
 impl<D: Downstream> Response<D> {
@@ -46,7 +46,7 @@ impl<D: Downstream> Response<D> {
         finish.edit_response(draft_ref);
         upgrade::grant(&mut draft);
         finish.status = draft.head.status();
-        Self { draft, body: Body::Exchange(Box::new(exchange)), finish }
+        Self { draft, body: Body::Exchange(exchange), finish }
     }
 
     /// An answer that no endpoint gives.
@@ -105,7 +105,7 @@ impl<D: Downstream> Response<D> {
         let Body::Exchange(exchange) = self.body else { return None };
         self.finish.proxy().worker.buffers.give_draft(self.draft);
         let (connection, deadline, client) = exchange.into_tunnel()?;
-        Some(Tunnel::new(end(client), connection, deadline, self.finish))
+        Some(Tunnel::new(end(client), *connection, deadline, self.finish))
     }
 
     /// Whether the request was for the head alone.
@@ -169,16 +169,16 @@ impl<D: Downstream> Response<D> {
     }
 
     /// Ends the exchange well: its connection goes back to the pool.
-    pub fn finish(mut self) {
-        if let Body::Exchange(exchange) = &mut self.body
+    pub fn finish(self) {
+        let Self { draft, body, finish } = self;
+        if let Body::Exchange(mut exchange) = body
             && let Some(connection) = exchange.finish()
         {
-            let slot = self.finish.slot.expect("an answer came from an endpoint");
-            let upstream = self.finish.upstream();
-            self.finish.proxy().pool.put_back(upstream.endpoint(slot), &upstream.settings, connection);
+            let slot = finish.slot.expect("an answer came from an endpoint");
+            let upstream = finish.upstream();
+            finish.proxy().pool.put_back(upstream.endpoint(slot), &upstream.settings, connection);
         }
-        let draft = std::mem::take(&mut self.draft);
-        self.finish.proxy().worker.buffers.give_draft(draft);
+        finish.proxy().worker.buffers.give_draft(draft);
     }
 
     /// Ends it because the client does not take the rest, of which so many bytes were written for nobody.

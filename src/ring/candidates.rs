@@ -24,7 +24,8 @@ pub struct Candidates<'a> {
 enum State {
     Fresh,
     Given(Slot),
-    Walking(Walks),
+    /// In a box: a request that needs no walk should not carry its room.
+    Walking(Box<Walks>),
 }
 
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl<'a> Candidates<'a> {
     #[cold]
     fn further(&mut self) -> Option<Slot> {
         if let State::Given(owner) = self.state {
-            self.state = State::Walking(Walks::new(self.ring, self.key_hash, owner));
+            self.state = State::Walking(Box::new(Walks::new(self.ring, self.key_hash, owner)));
         }
         match &mut self.state {
             State::Walking(walks) => walks.next(self.ring),

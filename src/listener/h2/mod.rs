@@ -90,7 +90,8 @@ type Connection = server::Connection<Batch, Piece>;
 
 /// Exchanges prefaces, within the time for a head. Fails with what is counted, if anything is.
 async fn shake(door: &Door, batch: &Batch, deadline: &Deadline) -> Result<Connection, Option<RefusedReason>> {
-    let mut shaking = pin!(builder(&door.settings()).handshake::<_, Piece>(batch.clone()));
+    let builder = builder(&door.settings());
+    let mut shaking = pin!(builder.handshake::<_, Piece>(batch.clone()));
     poll_fn(|cx| {
         let shaken = shaking.as_mut().poll(cx);
         if let Poll::Ready(Err(_)) = batch.poll_send(cx) {

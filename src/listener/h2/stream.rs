@@ -46,7 +46,8 @@ type Respond = Rc<RefCell<SendResponse<Piece>>>;
 pub async fn serve(side: Rc<Side>, request: Request<RecvStream>, respond: SendResponse<Piece>) {
     let (parts, receive) = request.into_parts();
     let respond = Rc::new(RefCell::new(respond));
-    let settings = side.door.settings();
+    let plan = side.door.plan();
+    let settings = &plan.settings;
     let mut draft = side.door.worker.buffers.take_draft();
     let response = match read::request(&parts, receive.is_end_stream(), &settings.limits, &mut draft.head) {
         Ok(length) => {
@@ -75,7 +76,7 @@ pub async fn serve(side: Rc<Side>, request: Request<RecvStream>, respond: SendRe
 async fn handle(
     side: &Rc<Side>,
     draft: Box<Draft>,
-    body: RequestBody<H2Downstream>,
+    body: Box<RequestBody<H2Downstream>>,
     respond: &Respond,
 ) -> Option<Response<H2Downstream>> {
     let mut handling = std::pin::pin!(side.door.proxy.handle(draft, body, &side.conn));

@@ -1,15 +1,15 @@
 //! Builds each part, hands each what it needs, starts the tasks. The one file that sees every part; no TOML, no requests.
+mod desk;
 mod ending;
 mod error;
+mod plan;
 mod upgrade;
 
 pub use error::StartError;
 
 use crate::admin;
 use crate::admin::Admin;
-use crate::admin::ports::Later;
 use crate::admin::ports::Operator;
-use crate::admin::ports::Process;
 use crate::admin::ports::Reloads;
 use crate::admin::ports::Renewals;
 use crate::base::address::Address;
@@ -21,11 +21,8 @@ use crate::config::mask;
 use crate::config::watch::ConfigWatch;
 use crate::config::watch::TlsWatch;
 use crate::control::Control;
-use crate::control::ControlError;
 use crate::control::ControlHandle;
-use crate::control::Drain;
 use crate::control::Published;
-use crate::control::apply::Drained;
 use crate::control::history::Cause;
 use crate::lifecycle::descriptors;
 use crate::lifecycle::inheritance::Inheritance;
@@ -50,10 +47,10 @@ use crate::telemetry::logging;
 use crate::telemetry::logging::LevelHandle;
 use crate::telemetry::panics;
 use crate::telemetry::settings::AccessFormat;
-use crate::telemetry::settings::Level;
 use crate::worker::Remote;
 use crate::worker::Worker;
 use crate::worker::Workers;
+use desk::Desk;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -128,6 +125,7 @@ pub async fn run(
         workers: count,
         access_log: access_log.as_ref().map(AccessLogWriter::control),
         control: control_handle.clone(),
+        snapshots: snapshots.clone(),
         level: level.clone(),
         requests,
         state: Mutex::new(SharedState::new(&config)),
@@ -258,6 +256,7 @@ struct Shared {
     workers: usize,
     access_log: Option<AccessLogControl>,
     control: ControlHandle,
+    snapshots: Arc<SnapshotHandle>,
     level: LevelHandle,
     requests: mpsc::Sender<oneshot::Sender<Result<String, String>>>,
     state: Mutex<SharedState>,
@@ -328,58 +327,6 @@ impl Shared {
 
     fn set_not_ready(&self, why: &'static str) {
         self.with(|state| state.not_ready = Some(why));
-    }
-}
-
-/// Answers the admin interface.
-struct Desk(Arc<Shared>);
-
-impl Operator for Desk {
-    fn reload(&self) -> Later<Result<String, String>> {
-        let requests = self.0.requests.clone();
-        Box::pin(async move {
-            let gone = || "the program is about to end".to_string();
-            let (answer, answered) = oneshot::channel();
-            requests.send(answer).await.map_err(|_| gone())?;
-            answered.await.map_err(|_| gone())?
-        })
-    }
-
-    fn drain(&self, drain: Drain) -> Later<Result<Drained, ControlError>> {
-        let control = self.0.control.clone();
-        Box::pin(async move { control.drain(drain).await })
-    }
-
-    fn settings(&self) -> Arc<admin::settings::Settings> {
-        self.0.with(|state| state.admin.clone())
-    }
-
-    fn log_level(&self) -> Level {
-        self.0.level.level()
-    }
-
-    fn set_log_level(&self, level: Level) {
-        self.0.level.set(level);
-        tracing::info!(level = level.as_str(), "The log level was changed, as an operator wants.");
-    }
-
-    fn config(&self) -> Vec<(String, String)> {
-        self.0.with(|state| state.config.clone())
-    }
-
-    fn process(&self) -> Process {
-        let (not_ready, reloads, renewals, certificates) =
-            self.0.with(|state| (state.not_ready, state.reloads, state.renewals, state.certificates.clone()));
-        Process {
-            not_ready,
-            uptime: self.0.started.elapsed(),
-            workers: self.0.workers,
-            reloads,
-            renewals,
-            certificates,
-            panics: panics::count(),
-            access_log: self.0.access_log.clone(),
-        }
     }
 }
 

@@ -66,9 +66,9 @@ pub fn check<B>(request: &Request<B>, settings: &Settings) -> Result<(), Refusal
             status: StatusCode::UNAUTHORIZED,
             message: "this needs the admin token: Authorization: Bearer TOKEN",
         }),
-        // No form of a page can send this type without asking first.
-        None if request.method() == Method::POST && !is_json(headers) => {
-            Err(forbidden("POST needs Content-Type: application/json"))
+        // No form of a page can send these types without asking first.
+        None if request.method() == Method::POST && !is_own_type(headers) => {
+            Err(forbidden("POST needs Content-Type: application/json, or application/toml"))
         }
         None => Ok(()),
     }
@@ -84,9 +84,10 @@ fn of_own_page(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+fn is_own_type(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    ["application/json", "application/toml"].iter().any(|own| kind.eq_ignore_ascii_case(own))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {

@@ -61,6 +61,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BODY: usize = 4 << 10;
 /// Pause before a wrong token is told.
 const WRONG_PAUSE: Duration = Duration::from_millis(500);
+/// The size of a configuration that is sent: one with 10,000 endpoints is a tenth of it.
+const MAX_CONFIG: usize = 8 << 20;
 /// Pause when no connection can be accepted.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -127,6 +129,12 @@ async fn converse(admin: &Arc<Admin>, stream: impl AsyncRead + AsyncWrite + Unpi
     }
 }
 
+/// A body, if it comes whole, in time and not too large.
+async fn whole(body: Incoming, max: usize) -> Option<Bytes> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, max).collect());
+    Some(read.await.ok()?.ok()?.to_bytes())
+}
+
 /// Waits until it is time to leave; for ever when that is never said.
 async fn told(leave: &mut watch::Receiver<bool>) {
     if leave.wait_for(|is_said| *is_said).await.is_err() {
@@ -160,8 +168,7 @@ fn to_the_page(cookie: Option<HeaderValue>) -> Reply {
 
 /// A body of moderate size that comes in time, else nothing.
 async fn read(body: Incoming) -> Bytes {
-    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
-    read.await.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default()
+    whole(body, MAX_BODY).await.unwrap_or_default()
 }
 
 impl Admin {
@@ -202,18 +209,20 @@ impl Admin {
             (&Method::GET, ["api", "v1", "explain"]) => self.explain(query),
             (&Method::GET, ["api", "v1", "upstreams", name, "explain"]) => self.explain_in(name, query),
             (&Method::POST, ["api", "v1", "reload"]) => self.reload().await,
+            (&Method::POST, ["api", "v1", "plan"]) => self.plan(body).await,
             (&Method::POST, ["api", "v1", "upstreams", upstream, "endpoints", id, "drain"]) => {
                 self.drain(upstream, id, true).await
             }
             (&Method::POST, ["api", "v1", "upstreams", upstream, "endpoints", id, "undrain"]) => {
                 self.drain(upstream, id, false).await
             }
-            (_, ["api", "v1", "reload"] | ["api", "v1", "upstreams", _, "endpoints", _, "drain" | "undrain"]) => {
-                problem(StatusCode::METHOD_NOT_ALLOWED, "this takes POST")
-            }
+            (
+                _,
+                ["api", "v1", "reload" | "plan"] | ["api", "v1", "upstreams", _, "endpoints", _, "drain" | "undrain"],
+            ) => problem(StatusCode::METHOD_NOT_ALLOWED, "this takes POST"),
             _ => problem(
                 StatusCode::NOT_FOUND,
-                "there is / (the dashboard), /metrics, /healthz, /readyz, and below /api/v1: status, config, history, loglevel, upstreams, upstreams/U/ring, explain?url=, upstreams/U/explain?key=, POST reload, POST loglevel, POST upstreams/U/endpoints/ID/drain, POST upstreams/U/endpoints/ID/undrain",
+                "there is / (the dashboard), /metrics, /healthz, /readyz, and below /api/v1: status, config, history, loglevel, upstreams, upstreams/U/ring, explain?url=, upstreams/U/explain?key=, POST reload, POST plan, POST loglevel, POST upstreams/U/endpoints/ID/drain, POST upstreams/U/endpoints/ID/undrain",
             ),
         }
     }
@@ -294,6 +303,23 @@ impl Admin {
     async fn reload(&self) -> Reply {
         match self.operator.reload().await {
             Ok(done) => json(StatusCode::OK, &serde_json::json!({ "result": done })),
+            Err(problems) => problem(StatusCode::UNPROCESSABLE_ENTITY, &problems),
+        }
+    }
+
+    /// What the configuration in the body would do; it changes nothing.
+    async fn plan(&self, body: Incoming) -> Reply {
+        let Some(body) = whole(body, MAX_CONFIG).await else {
+            return problem(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "this takes a configuration of at most 8 MiB, sent within 10 seconds",
+            );
+        };
+        let Ok(text) = String::from_utf8(body.to_vec()) else {
+            return problem(StatusCode::UNPROCESSABLE_ENTITY, "a configuration is UTF-8");
+        };
+        match self.operator.plan(text).await {
+            Ok(plan) => json(StatusCode::OK, &plan),
             Err(problems) => problem(StatusCode::UNPROCESSABLE_ENTITY, &problems),
         }
     }

@@ -1,5 +1,6 @@
 //! What the admin interface asks of the program; `app` answers.
 use crate::admin::settings::Settings;
+use crate::analysis::plan::Plan;
 use crate::base::ids::ListenerName;
 use crate::control::ControlError;
 use crate::control::Drain;
@@ -19,6 +20,8 @@ pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub trait Operator: Send + Sync {
     /// Reads the configuration again: what came of it, or everything that is wrong.
     fn reload(&self) -> Later<Result<String, String>>;
+    /// What a configuration would do in place of the one that runs, or everything that is wrong with it.
+    fn plan(&self, text: String) -> Later<Result<Plan, String>>;
     /// Begins or ends a drain.
     fn drain(&self, drain: Drain) -> Later<Result<Drained, ControlError>>;
     /// Who may call, and how.

@@ -31,6 +31,22 @@ EXAMPLES
   ringway ring -c ringway.toml --upstream cache --json     the same of one upstream, for scripts
   ringway ring -c ringway.toml --svg ring.svg              and a picture";
 
+pub(super) const PLAN: &str = "\
+Tells, before anybody is asked to serve by it, which share of the key space a new file moves, from whom and to whom, and how much \
+of that is more than the new shares need. Nothing is bound, sent or changed. The share is exact unless `vnodes`, `probes`, `seed` or \
+`algorithm` change, which moves nearly everything.
+
+EXAMPLES
+  ringway plan /etc/ringway/ringway.toml new.toml
+  ringway plan old.toml new.toml --max-moved 5%; case $? in 0|3) echo fine ;; *) exit 1 ;; esac
+  ringway plan old.toml new.toml --json | jq .moved
+
+EXIT CODES
+  0  nothing moves
+  3  something moves, and not more than --max-moved
+  4  more than --max-moved
+  2  wrong usage, or one of the files must not be run";
+
 pub(super) const RUN: &str = "\
 The file is watched: save it, and the change is taken up whole or not at all. What the program says of itself goes to standard \
 error, the access log to standard output, unless [log] says otherwise.

@@ -7,11 +7,14 @@ pub mod drain;
 pub mod explain;
 mod help;
 pub mod picture;
+pub mod plan;
 pub mod ring;
 pub mod run;
 pub mod schema;
 
+use crate::base::units::Ratio;
 use crate::base::units::parse_duration;
+use crate::base::units::parse_share;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
@@ -76,6 +79,9 @@ enum Command {
     /// Tell which endpoint a request goes to, and why
     #[command(after_long_help = help::EXPLAIN)]
     Explain(ExplainArgs),
+    /// Tell what moves when one configuration follows another
+    #[command(after_long_help = help::PLAN)]
+    Plan(PlanArgs),
     /// Tell how evenly each upstream's keys are shared out, and draw it
     #[command(after_long_help = help::RING)]
     Ring(RingArgs),
@@ -147,6 +153,21 @@ pub struct ExplainArgs {
     json: bool,
 }
 
+/// What `plan` takes.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The configuration that is
+    old: PathBuf,
+    /// The configuration that will be
+    new: PathBuf,
+    /// How much may move, "5%": more is exit code 4
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    max_moved: Option<Ratio>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// What `ring` takes.
 #[derive(Debug, Args)]
 pub struct RingArgs {
@@ -197,6 +218,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Explain(args)), _) => explain::run(&args),
         (Some(Command::Status { args, ready: true }), _) => admin::ready(&args),
         (Some(Command::Status { args, ready: false }), _) => admin::status(&args),
+        (Some(Command::Plan(args)), _) => plan::run(&args),
         (Some(Command::Ring(args)), _) => ring::run(&args),
         (Some(Command::Reload(args)), _) => admin::reload(&args),
         (Some(Command::Drain { which, wait, timeout }), _) => drain::drain(&which, wait.then_some(timeout)),

@@ -84,7 +84,7 @@ impl Config {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, Diagnostics> {
-    from_sources(files::read(path)?, &|name| std::env::var(name).ok())
+    from_sources(files::read(path)?, &|name| std::env::var(name).ok(), false)
 }
 
 /// Reads a configuration from a text without includes.
@@ -92,11 +92,25 @@ pub fn load(path: &Path) -> Result<Config, Diagnostics> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(name: &str, text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Diagnostics> {
-    from_sources(Sources::of_text(name, text), environment)
+    from_sources(Sources::of_text(name, text), environment, false)
 }
 
-fn from_sources(sources: Sources, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Diagnostics> {
+/// Reads a configuration that somebody sent, to tell what it would do: opens no file and knows no environment. Certificates,
+/// tokens and secrets are not in it, so it must never be run.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse_sent(text: &str) -> Result<Config, Diagnostics> {
+    from_sources(Sources::of_text("body", text), &|_| None, true)
+}
+
+fn from_sources(
+    sources: Sources,
+    environment: &dyn Fn(&str) -> Option<String>,
+    is_sent: bool,
+) -> Result<Config, Diagnostics> {
     let mut reader = Reader::new(&sources.files, environment);
+    reader.is_closed = is_sent;
     let mut tables = Vec::new();
     for (file, source) in sources.files.iter().enumerate() {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
@@ -136,6 +150,10 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
         if file > 0 && top.has("include") {
             reader.problem(&top.place("include"), "an included file includes no others");
         }
+    }
+    if reader.is_closed && tops[0].has("include") {
+        reader
+            .problem(&tops[0].place("include"), "a configuration that is sent includes no files; send it in one piece");
     }
     let [server, admin, log] = ["server", "admin", "log"].map(|name| single(reader, tops, name));
     let server = server::server(reader, &server);

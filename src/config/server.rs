@@ -76,6 +76,9 @@ pub fn admin(reader: &mut Reader<'_>, section: &Section<'_>) -> admin::settings:
 }
 
 fn token(reader: &mut Reader<'_>, path: &Found<String>) -> Option<Token> {
+    if reader.is_closed {
+        return None;
+    }
     let text = match files::read_text(path.value.as_ref(), files::MAX_WORD) {
         Ok(text) => text,
         Err(error) => {

@@ -34,6 +34,8 @@ pub struct Place {
 pub struct Reader<'a> {
     files: &'a [SourceFile],
     environment: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether the text was sent by somebody: nothing of this machine is looked at for it, no file and no environment.
+    pub is_closed: bool,
     /// Problems so far.
     pub problems: Vec<Diagnostic>,
     /// Warnings so far.
@@ -70,7 +72,7 @@ pub struct Section<'a> {
 impl<'a> Reader<'a> {
     /// A reader of these files.
     pub fn new(files: &'a [SourceFile], environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { files, environment, problems: Vec::new(), warnings: Vec::new() }
+        Self { files, environment, is_closed: false, problems: Vec::new(), warnings: Vec::new() }
     }
 
     /// Notes a problem.
@@ -114,6 +116,13 @@ impl<'a> Reader<'a> {
                 self.problem(place, "\"${\" has no \"}\"; write \"$${\" for the characters themselves");
                 return expanded;
             };
+            if self.is_closed {
+                self.problem(
+                    place,
+                    "\"${NAME}\" stands for nothing in a configuration that is sent; write the value itself",
+                );
+                return expanded;
+            }
             let inner = &rest[at + 2..at + end];
             let (name, default) = match inner.split_once(":-") {
                 Some((name, default)) => (name, Some(default)),

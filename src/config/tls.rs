@@ -53,7 +53,7 @@ fn server(
     };
     let settings = ServerTls { certificates, clients: client_auth(reader, &section), min_version };
     // What could not be read was told already.
-    if reader.problems.len() > before {
+    if reader.problems.len() > before || reader.is_closed {
         return None;
     }
     match TlsServer::load(&settings, alpn) {
@@ -115,7 +115,7 @@ pub fn client(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Arc<Tls
         reader.warn(&section.place("verify"), message);
     }
     // What could not be read was told already.
-    if reader.problems.len() > before {
+    if reader.problems.len() > before || reader.is_closed {
         return None;
     }
     match TlsClient::load(&settings) {
@@ -156,7 +156,9 @@ fn file(reader: &mut Reader<'_>, section: &Section<'_>, name: &str) -> Option<Pa
 /// Notes a file that cannot be read.
 fn readable(reader: &mut Reader<'_>, file: &Found<String>) -> PathBuf {
     let path = PathBuf::from(&file.value);
-    if let Err(error) = files::read(&path, files::MAX_PEM) {
+    if !reader.is_closed
+        && let Err(error) = files::read(&path, files::MAX_PEM)
+    {
         reader.problem(&file.place, format!("{} cannot be read: {error}", file.value));
     }
     path

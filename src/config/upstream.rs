@@ -23,6 +23,8 @@ use std::collections::HashMap;
 
 /// The load bound of `profile = "cache"`.
 const CACHE_LOAD_BOUND: Ratio = Ratio(1.25);
+/// Stands for the secret in a file that was not opened.
+pub const UNKNOWN_SECRET: [u8; 16] = [0; 16];
 
 /// Reads one `[upstream.NAME]`.
 pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstream {
@@ -162,6 +164,9 @@ fn ketama(reader: &mut Reader<'_>, section: &Section<'_>) -> ring::settings::Set
 }
 
 fn secret(reader: &mut Reader<'_>, path: &Found<String>) -> Option<[u8; 16]> {
+    if reader.is_closed {
+        return Some(UNKNOWN_SECRET);
+    }
     let text = match files::read_text(path.value.as_ref(), files::MAX_WORD) {
         Ok(text) => text,
         Err(error) => {

@@ -16,6 +16,7 @@ use super::SLOT_MASK;
 use super::place_of;
 use super::slot_of;
 use super::sort;
+use super::union::Members;
 use super::union::Touched;
 use super::union::Union;
 use crate::base::hash::mix64;
@@ -24,13 +25,12 @@ use crate::base::hash::mix64;
 const SAMPLES: u64 = 1 << 17;
 /// Points of re-weighted endpoints up to which movement is exact: more would take longer than a reload should.
 const MAX_TOUCHED: usize = 1 << 20;
-/// Stands for the slot of a length that is no point's.
-const NO_SLOT: usize = usize::MAX;
 
 /// The share of the key space each endpoint owns, in slot order; together 1 unless the ring is empty.
 pub fn shares(ring: &Ring) -> Vec<f64> {
     let mut shares = vec![0.0; ring.members.len()];
-    sweep(&ring.points, &sorted_arcs(&ring.points), &[], ring.settings.probes, |slot, share| shares[slot] += share);
+    let visit = |owned: Owned| shares[owned.slot] += owned.share;
+    sweep(&ring.points, &sorted_arcs(&ring.points), &[], ring.settings.probes, visit);
     shares
 }
 
@@ -41,34 +41,62 @@ pub fn peak_to_mean(members: &[Member], shares: &[f64]) -> f64 {
     live.map(|(member, share)| share * total / f64::from(member.weight)).fold(0.0, f64::max)
 }
 
-/// The share of the key space whose owner differs between two rings, 0 to 1. Exact when their settings are equal, unless
-/// weights change and there are more than two probes, or more than a million points of such endpoints: then sampled.
+/// The share of the key space whose owner differs between two rings, 0 to 1. As exact as [`kept`].
 pub fn moved(before: &Ring, after: &Ring) -> f64 {
-    if before.settings != after.settings {
-        return sampled(before, after);
-    }
     if before.points.is_empty() || after.points.is_empty() {
         return if before.points.len() == after.points.len() { 0.0 } else { 1.0 };
     }
-    let probes = before.settings.probes;
-    let union = Union::of(before, after);
-    if union.touched.len() > MAX_TOUCHED || probes > 2 && !union.reweighted.is_empty() {
-        return sampled(before, after);
-    }
-    let mut kept = 0.0;
-    let Recut { alone, lengths } = Recut::of(&union, probes);
-    let visit =
-        |slot: usize, share: f64| kept += if union.is_unchanged.get(slot) == Some(&false) { 0.0 } else { share };
-    sweep(&union.points, &sorted_arcs(&union.points), &lengths, probes, visit);
-    (1.0 - kept - alone).clamp(0.0, 1.0)
+    (1.0 - kept(before, after).shares.iter().sum::<f64>()).clamp(0.0, 1.0)
 }
 
-fn sampled(before: &Ring, after: &Ring) -> f64 {
-    let moved = (0..SAMPLES).filter(|number| {
+/// What endpoints keep when one ring follows another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// The share of the key space that stays with each endpoint of either ring, in the order of ids.
+    pub shares: Vec<f64>,
+    /// Whether these are exact, not counted on samples.
+    pub is_exact: bool,
+}
+
+/// What each endpoint keeps. Exact when the rings' settings are equal, unless weights change and there are more than two probes,
+/// or more than a million points of such endpoints: then keys are sampled, to about 0.001.
+pub fn kept(before: &Ring, after: &Ring) -> Kept {
+    let probes = before.settings.probes;
+    let union = (before.settings == after.settings).then(|| Union::of(before, after));
+    let is_exact = |union: &Union| union.touched.len() <= MAX_TOUCHED && (probes <= 2 || union.reweighted.is_empty());
+    match union.filter(is_exact) {
+        Some(union) => Kept { shares: exact(&union, probes), is_exact: true },
+        None => Kept { shares: sampled(before, after), is_exact: false },
+    }
+}
+
+fn exact(union: &Union, probes: u32) -> Vec<f64> {
+    let mut kept = vec![0.0; union.is_unchanged.len()];
+    let Recut { alone, lengths } = Recut::of(union, probes);
+    let visit = |Owned { slot, share, is_recut }: Owned| {
+        if is_recut || union.is_unchanged[slot] {
+            kept[slot] += share;
+        }
+    };
+    sweep(&union.points, &sorted_arcs(&union.points), &lengths, probes, visit);
+    for (slot, share) in alone {
+        kept[slot] += share;
+    }
+    kept
+}
+
+fn sampled(before: &Ring, after: &Ring) -> Vec<f64> {
+    let members = Members::of(&before.members, &after.members);
+    let mut kept = vec![0.0; members.is_unchanged.len()];
+    for number in 0..SAMPLES {
         let key = mix64(number + 1);
-        before.owner(key).map(|slot| before.id(slot)) != after.owner(key).map(|slot| after.id(slot))
-    });
-    moved.count() as f64 / SAMPLES as f64
+        let was = before.owner(key).map(|slot| members.old_slots[slot.0 as usize]);
+        let is = after.owner(key).map(|slot| members.new_slots[slot.0 as usize]);
+        if let (true, Some(slot)) = (was == is, was) {
+            kept[slot as usize] += 1.0 / SAMPLES as f64;
+        }
+    }
+    kept
 }
 
 /// Each point's arc, shortest first, packed as points are: its length, then the point's slot. Nothing when all points stand
@@ -93,24 +121,33 @@ fn length_of(arc: u64) -> f64 {
     place_of(arc) as f64 / (1u64 << PLACE_BITS) as f64
 }
 
-/// Visits the share of each point with the number of its slot, and of each further length with [`NO_SLOT`].
-fn sweep(points: &[u64], arcs: &[u64], further: &[u64], probes: u32, mut visit: impl FnMut(usize, f64)) {
+/// What a point owns, or would with an arc of another length.
+struct Owned {
+    slot: usize,
+    share: f64,
+    /// The length was given, not the point's own.
+    is_recut: bool,
+}
+
+/// Visits what each point owns, and what each further arc would own.
+fn sweep(points: &[u64], arcs: &[u64], further: &[u64], probes: u32, mut visit: impl FnMut(Owned)) {
     if let (true, Some(first)) = (arcs.is_empty(), points.first()) {
         // The first of those at one place is the nearest from everywhere.
-        return visit(slot_of(*first).0 as usize, 1.0);
+        return visit(Owned { slot: slot_of(*first).0 as usize, share: 1.0, is_recut: false });
     }
+    let owned = |arc: u64, share: f64, is_recut| Owned { slot: (arc & SLOT_MASK) as usize, share, is_recut };
     let mut further = further.iter().peekable();
     let mut so_far = Swept { length: 0.0, share: 0.0, chance: 1.0, longer: arcs.len() as f64 };
     for arc in arcs {
-        while let Some(length) = further.next_if(|length| place_of(**length) <= place_of(*arc)) {
-            visit(NO_SLOT, so_far.at(length_of(*length), probes).share);
+        while let Some(recut) = further.next_if(|recut| place_of(**recut) <= place_of(*arc)) {
+            visit(owned(*recut, so_far.at(length_of(*recut), probes).share, true));
         }
         so_far = so_far.at(length_of(*arc), probes);
         so_far.longer -= 1.0;
-        visit((arc & SLOT_MASK) as usize, so_far.share);
+        visit(owned(*arc, so_far.share, false));
     }
     // Longer than all arcs: no probe is as far from its point, which matters only when there are several.
-    further.for_each(|length| visit(NO_SLOT, so_far.at(length_of(*length), probes).share));
+    further.for_each(|recut| visit(owned(*recut, so_far.at(length_of(*recut), probes).share, true)));
 }
 
 /// How far a sweep over the sorted arcs has come.
@@ -143,10 +180,11 @@ impl Swept {
 /// What re-weighted endpoints keep: each sees the union without the points that it alone has, where arcs are cut differently.
 #[derive(Default)]
 struct Recut {
-    /// The arcs of their common points as they see them, packed and sorted: what these own in the union's own arcs is theirs.
+    /// The arcs of their common points as they see them, packed with their slots and sorted: what these own in the union's own
+    /// arcs is theirs.
     lengths: Vec<u64>,
-    /// And what they own more because arcs are cut differently.
-    alone: f64,
+    /// And what each slot owns more because arcs are cut differently.
+    alone: Vec<(usize, f64)>,
 }
 
 impl Recut {
@@ -178,14 +216,16 @@ impl Recut {
         }
         longer.sort_unstable_by_key(|(index, _)| *index);
         let changes = Sums::of(changes);
+        let mut alone = 0.0;
         for point in points.iter().filter(|point| point.is_common) {
             let found = longer.binary_search_by_key(&point.index, |(index, _)| *index);
             let length = found.map_or_else(|_| union.arc(point.index), |found| longer[found].1);
-            self.lengths.push(length << SLOT_BITS);
+            self.lengths.push(length << SLOT_BITS | u64::from(point.slot));
             if probes == 2 {
-                self.alone += 2.0 * changes.integral(length);
+                alone += 2.0 * changes.integral(length);
             }
         }
+        self.alone.extend(points.first().map(|point| (point.slot as usize, alone)));
     }
 }
 

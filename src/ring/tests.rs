@@ -18,6 +18,7 @@ use crate::base::hash::PlacementHash;
 use crate::base::hash::mix64;
 use crate::base::ids::EndpointId;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 fn member(id: &str, weight: u32) -> Member {
@@ -347,11 +348,31 @@ fn exact_movement_agrees_with_sampling() {
         let sampled = moved as f64 / total as f64;
         let exact = movement::moved(&before, &after);
         assert!((sampled - exact).abs() < 0.003, "{settings:?}: {sampled} sampled, {exact} exact");
+        for (slot, (kept, sampled)) in kept_and_sampled(&before, &after, total).into_iter().enumerate() {
+            assert!((kept - sampled).abs() < 0.003, "{settings:?}, {slot}: {sampled} sampled, {kept} exact");
+        }
         let sum: f64 = movement::shares(&after).iter().sum();
         assert!((sum - 1.0).abs() < 1e-9, "{sum}");
         assert_eq!(movement::moved(&before, &before.clone()), 0.0f64.max(movement::moved(&before, &before)));
         assert!(movement::moved(&after, &after) < 1e-9);
     }
+}
+
+/// What each endpoint of either ring keeps, by the sweep and by counting keys.
+fn kept_and_sampled(before: &Ring, after: &Ring, total: u64) -> Vec<(f64, f64)> {
+    let kept = movement::kept(before, after);
+    assert!(kept.is_exact);
+    let ids: BTreeSet<&EndpointId> = before.members().iter().chain(after.members()).map(|member| &member.id).collect();
+    let stays = |key: u64| {
+        let (was, is) = (before.id(before.owner(key).unwrap()), after.id(after.owner(key).unwrap()));
+        (was == is).then_some(was)
+    };
+    let mut counted: BTreeMap<&EndpointId, u64> = BTreeMap::new();
+    for id in (0..total).filter_map(|number| stays(mix64(number + 99))) {
+        *counted.entry(id).or_default() += 1;
+    }
+    let counted = |id: &EndpointId| counted.get(id).map_or(0.0, |count| *count as f64 / total as f64);
+    ids.into_iter().map(counted).zip(kept.shares).map(|(counted, kept)| (kept, counted)).collect()
 }
 
 #[test]

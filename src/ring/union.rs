@@ -23,7 +23,8 @@ pub(super) struct Union {
 /// A point of a member whose weight changed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Touched {
-    slot: u32,
+    /// Its member's slot in the union.
+    pub slot: u32,
     /// Its place in [`Union::points`].
     pub index: usize,
     /// Whether both rings have it.
@@ -80,15 +81,18 @@ impl Union {
 
 /// The members of two rings in the order of ids.
 #[derive(Default)]
-struct Members {
-    old_slots: Vec<u32>,
-    new_slots: Vec<u32>,
-    is_unchanged: Vec<bool>,
+pub(super) struct Members {
+    /// For each slot of the old ring the union's.
+    pub old_slots: Vec<u32>,
+    /// For each slot of the new ring the union's.
+    pub new_slots: Vec<u32>,
+    /// For each slot of the union, whether its member is the same in both rings.
+    pub is_unchanged: Vec<bool>,
     is_reweighted: Vec<bool>,
 }
 
 impl Members {
-    fn of(old: &[Member], new: &[Member]) -> Self {
+    pub(super) fn of(old: &[Member], new: &[Member]) -> Self {
         let mut members = Self::default();
         loop {
             let (was, is) = (old.get(members.old_slots.len()), new.get(members.new_slots.len()));

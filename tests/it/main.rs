@@ -31,6 +31,7 @@ mod leaving;
 mod load;
 mod overload;
 mod packaging;
+mod plan;
 mod reload;
 mod retry;
 mod shutdown;

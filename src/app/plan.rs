@@ -1,0 +1,25 @@
+//! What a configuration that somebody sent would do in place of the one that runs.
+use crate::analysis::plan::Plan;
+use crate::analysis::plan::World;
+use crate::base::hash::PlacementHash;
+use crate::config;
+use crate::config::upstream::UNKNOWN_SECRET;
+use crate::snapshot::Snapshot;
+
+/// Compares it with what is published. Secrets of rings are not in what is sent: they are taken to be the ones in use.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(super) fn of_sent(text: &str, snapshot: &Snapshot) -> Result<Plan, String> {
+    let mut config = config::parse_sent(text).map_err(|problems| problems.to_string())?;
+    for upstream in &mut config.upstreams {
+        let running = snapshot.upstream_named(&upstream.name).map(|running| running.ring.settings().hash);
+        if let (PlacementHash::Keyed(UNKNOWN_SECRET), Some(hash @ PlacementHash::Keyed(_))) =
+            (upstream.ring.hash, running)
+        {
+            upstream.ring.hash = hash;
+        }
+    }
+    let after = World::of_settings(&config.routes, &config.upstreams).map_err(|error| error.to_string())?;
+    Ok(Plan::of(&World::of_snapshot(snapshot), &after))
+}

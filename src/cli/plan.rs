@@ -1,0 +1,174 @@
+//! `plan`: what moves when one configuration follows another. Binds nothing, changes nothing.
+use super::OK;
+use super::PlanArgs;
+use super::WRONG;
+use crate::analysis::plan::EndpointPlan;
+use crate::analysis::plan::Fate;
+use crate::analysis::plan::Pair;
+use crate::analysis::plan::Plan;
+use crate::analysis::plan::UpstreamPlan;
+use crate::analysis::plan::World;
+use crate::config;
+use crate::config::Config;
+use crate::config::diagnostic::Diagnostics;
+use std::path::Path;
+
+/// Something moves.
+const MOVES: u8 = 3;
+/// More moves than may.
+const TOO_MUCH: u8 = 4;
+/// Endpoints that change, and that stay, told one by one; the rest is summed up.
+const MOST_CHANGED: usize = 40;
+const MOST_SAME: usize = 12;
+
+/// Prints what moves, and says by the exit code whether anything does and whether that is too much.
+///
+/// # Errors
+/// When a ring cannot be built.
+pub fn run(args: &PlanArgs) -> anyhow::Result<u8> {
+    let (old, new) = match both(&args.old, &args.new) {
+        Ok(both) => both,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(WRONG);
+        }
+    };
+    let before = World::of_settings(&old.routes, &old.upstreams)?;
+    let after = World::of_settings(&new.routes, &new.upstreams)?;
+    let plan = Plan::of(&before, &after);
+    let limit = args.max_moved.map(|limit| limit.0);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&plan)?);
+    } else {
+        print(&plan, limit);
+    }
+    Ok(verdict(plan.moved, limit))
+}
+
+/// Both configurations, or everything that is wrong with either.
+fn both(old: &Path, new: &Path) -> Result<(Config, Config), Diagnostics> {
+    match (config::load(old), config::load(new)) {
+        (Ok(old), Ok(new)) => Ok((old, new)),
+        (Err(Diagnostics(mut problems)), Err(Diagnostics(more))) => {
+            problems.extend(more);
+            Err(Diagnostics(problems))
+        }
+        (Err(problems), Ok(_)) | (Ok(_), Err(problems)) => Err(problems),
+    }
+}
+
+fn verdict(moved: f64, limit: Option<f64>) -> u8 {
+    match limit {
+        Some(limit) if moved > limit => TOO_MUCH,
+        _ if moved > 0.0 => MOVES,
+        _ => OK,
+    }
+}
+
+fn print(plan: &Plan, limit: Option<f64>) {
+    plan.upstreams.iter().for_each(print_upstream);
+    for route in &plan.routes {
+        println!("route {}  {}", route.route, route.what);
+        println!("  about {} of its requests go to another endpoint", percent(route.moved));
+    }
+    match limit {
+        _ if plan.moved == 0.0 => println!("nothing moves"),
+        Some(limit) if plan.moved > limit => {
+            println!("{} moves: more than --max-moved {}", percent(plan.moved), percent(limit));
+        }
+        Some(limit) => println!("{} moves: within --max-moved {}", percent(plan.moved), percent(limit)),
+        None => println!("{} moves", percent(plan.moved)),
+    }
+}
+
+fn print_upstream(upstream: &UpstreamPlan) {
+    let name = &upstream.upstream;
+    match upstream.change {
+        Fate::Same => return println!("upstream {name}  nothing moves: ring {}", shown(&upstream.fingerprint.before)),
+        Fate::Removed => return println!("upstream {name}  goes, with all its keys"),
+        Fate::Added => {
+            let endpoints = upstream.endpoints.len();
+            return println!("upstream {name}  is new: {endpoints} endpoints, no key moves");
+        }
+        Fate::Changed => {}
+    }
+    let about = if upstream.exact { "" } else { "about " };
+    println!(
+        "upstream {name}  {about}{} of keys move; {} is the least that these shares need, {} more than that",
+        percent(upstream.moved),
+        percent(upstream.least),
+        percent(upstream.excess)
+    );
+    for setting in &upstream.settings {
+        println!("  {setting}");
+    }
+    let (stay, change): (Vec<_>, Vec<_>) = upstream.endpoints.iter().partition(|it| it.change == Fate::Same);
+    print_most(change, MOST_CHANGED);
+    print_most(stay, MOST_SAME);
+    println!(
+        "  ring {}  points {}  memory {} KiB  build {} ms  peak/mean {}",
+        told(&upstream.fingerprint, shown),
+        told(&upstream.points, shown),
+        told(&upstream.memory_bytes, |bytes| bytes.map_or_else(String::new, |it| format!("{:.1}", it as f64 / 1024.0))),
+        told(&upstream.build_seconds, |time| time.map_or_else(String::new, |it| format!("{:.2}", it * 1000.0))),
+        told(&upstream.peak_to_mean, |peak| peak.map_or_else(String::new, |it| format!("{it:.3}"))),
+    );
+}
+
+/// The ones with most to lose or gain, and what the others amount to.
+fn print_most(mut endpoints: Vec<&EndpointPlan>, most: usize) {
+    let moves = |endpoint: &EndpointPlan| endpoint.gains + endpoint.loses;
+    endpoints.sort_by(|a, b| moves(b).total_cmp(&moves(a)).then_with(|| a.id.cmp(&b.id)));
+    let lines = if endpoints.len() > most + 1 { most } else { endpoints.len() };
+    let (told, rest) = endpoints.split_at(lines);
+    told.iter().for_each(|endpoint| print_endpoint(endpoint));
+    if let Some(most) = rest.first() {
+        let sum = |of: fn(&EndpointPlan) -> f64| percent(rest.iter().map(|it| of(it)).sum());
+        let (gain, lose) = (sum(|it| it.gains), sum(|it| it.loses));
+        let count = rest.len();
+        println!("    and {count} others, none with more than {}: gain {gain}, lose {lose}", percent(moves(most)));
+    }
+}
+
+fn print_endpoint(endpoint: &EndpointPlan) {
+    let sign = match endpoint.change {
+        Fate::Added => '+',
+        Fate::Removed => '-',
+        Fate::Changed => '~',
+        Fate::Same => ' ',
+    };
+    let mut what = String::new();
+    if let (Fate::Changed, Some(before), Some(after)) = (endpoint.change, endpoint.weight.before, endpoint.weight.after)
+    {
+        what.push_str(&format!("  weight {before} -> {after}"));
+    }
+    for (verb, share) in [("gains", endpoint.gains), ("loses", endpoint.loses)] {
+        if share > 0.0 {
+            what.push_str(&format!("  {verb} {}", percent(share)));
+        }
+    }
+    let share = |share: Option<f64>| percent(share.unwrap_or(0.0));
+    println!(
+        "  {sign} {:<32} {:>8} -> {:>8}{what}",
+        endpoint.id,
+        share(endpoint.share.before),
+        share(endpoint.share.after)
+    );
+}
+
+fn told<T>(pair: &Pair<T>, text: impl Fn(&Option<T>) -> String) -> String {
+    let (before, after) = (text(&pair.before), text(&pair.after));
+    if before == after { after } else { format!("{before} -> {after}") }
+}
+
+fn shown<T: ToString>(value: &Option<T>) -> String {
+    value.as_ref().map_or_else(|| "-".into(), ToString::to_string)
+}
+
+/// A share as people read it; one that is there is never shown as nothing.
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        percent if percent > 0.0 && percent < 0.01 => "<0.01%".into(),
+        percent => format!("{percent:.2}%"),
+    }
+}

@@ -68,14 +68,11 @@ impl Wheel {
         Deadline { wheel: self.clone(), index }
     }
 
-    /// Moves time on by `ticks` and wakes whoever's deadline has come.
-    pub fn advance(&self, ticks: u64) {
-        for _ in 0..ticks {
-            let due = self.inner.borrow_mut().step();
-            for waker in due {
-                waker.wake();
-            }
-        }
+    /// Moves time on by `ticks`. Whoever's deadline has come is to be woken: all at once, or in helpings when they are many.
+    #[must_use]
+    pub fn advance(&self, ticks: u64) -> Vec<Waker> {
+        let mut inner = self.inner.borrow_mut();
+        (0..ticks).flat_map(|_| inner.step()).collect()
     }
 
     /// Wakes the holders of all deadlines, so that they look at their world again.
@@ -235,9 +232,9 @@ mod tests {
             let deadline = wheel.deadline();
             deadline.set(Duration::from_millis(millis));
             assert!(!deadline.poll_expired(&cx));
-            wheel.advance(millis.div_ceil(50));
+            wheel.advance(millis.div_ceil(50)).into_iter().for_each(Waker::wake);
             assert!(!deadline.poll_expired(&cx), "{millis} ms expired early");
-            wheel.advance(1);
+            wheel.advance(1).into_iter().for_each(Waker::wake);
             assert!(deadline.poll_expired(&cx), "{millis} ms did not expire");
             assert_eq!(count.0.load(Ordering::Relaxed), 1, "{millis}");
         }
@@ -253,12 +250,12 @@ mod tests {
         deadline.set(Duration::from_millis(100));
         deadline.set(Duration::from_secs(1));
         assert!(!deadline.poll_expired(&cx));
-        wheel.advance(20);
+        wheel.advance(20).into_iter().for_each(Waker::wake);
         assert!(!deadline.poll_expired(&cx));
-        wheel.advance(1);
+        wheel.advance(1).into_iter().for_each(Waker::wake);
         assert!(deadline.poll_expired(&cx));
         deadline.clear();
-        wheel.advance(4000);
+        wheel.advance(4000).into_iter().for_each(Waker::wake);
         assert!(!deadline.poll_expired(&cx));
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
@@ -273,7 +270,7 @@ mod tests {
         drop(first);
         let second = wheel.deadline();
         assert!(!second.poll_expired(&cx));
-        wheel.advance(300);
+        wheel.advance(300).into_iter().for_each(Waker::wake);
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
     }
 

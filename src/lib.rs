@@ -19,7 +19,7 @@
 //!          snapshot       │                   the immutable view both engines share
 //!             │           │
 //!   http2  route  telemetry                   heads over HTTP/2 │ request → route │ what the outside sees
-//!  ring key health retry limit http1          PURE: no I/O, no async, no clock, no log  │  net (sockets, TLS)
+//!  ring key hotkeys health retry limit http1          PURE: no I/O, no async, no clock, no log  │  net (sockets, TLS)
 //!             │
 //!           head                              one message head for HTTP/1.1 and HTTP/2
 //!             │
@@ -44,6 +44,7 @@ pub mod control;
 pub mod discovery;
 pub mod head;
 pub mod health;
+pub mod hotkeys;
 pub mod http1;
 pub mod http2;
 pub mod key;

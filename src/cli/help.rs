@@ -40,12 +40,23 @@ EXAMPLES
   ringway plan /etc/ringway/ringway.toml new.toml
   ringway plan old.toml new.toml --max-moved 5%; case $? in 0|3) echo fine ;; *) exit 1 ;; esac
   ringway plan old.toml new.toml --json | jq .moved
+  ringway plan old.toml new.toml --log access.log.gz      and of real traffic
 
 EXIT CODES
   0  nothing moves
   3  something moves, and not more than --max-moved
   4  more than --max-moved
   2  wrong usage, or one of the files must not be run";
+
+pub(super) const REPLAY: &str = "\
+Reads the log once, in little memory, and tells for each configuration how busy each endpoint would have been, what caches would have \
+answered, what the load bound would have sent on, and which keys are the hottest. Health is not known from a log: everybody is up. Keys made \
+of fields are in Ringway's own JSON log alone, as hashes; they hold for another configuration with the same seed.
+
+EXAMPLES
+  ringway replay -c ringway.toml --log access.log
+  ringway replay -c old.toml -c new.toml --log access.log.gz --cache-size 64GiB
+  zcat access.log.*.gz | ringway replay -c ringway.toml --log - --json";
 
 pub(super) const RUN: &str = "\
 The file is watched: save it, and the change is taken up whole or not at all. What the program says of itself goes to standard \

@@ -6,15 +6,19 @@ pub mod door;
 pub mod drain;
 pub mod explain;
 mod help;
+mod log_file;
 pub mod picture;
 pub mod plan;
+pub mod replay;
 pub mod ring;
 pub mod run;
 pub mod schema;
 
+use crate::base::units::ByteSize;
 use crate::base::units::Ratio;
 use crate::base::units::parse_duration;
 use crate::base::units::parse_share;
+use crate::base::units::parse_size;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
@@ -82,6 +86,9 @@ enum Command {
     /// Tell what moves when one configuration follows another
     #[command(after_long_help = help::PLAN)]
     Plan(PlanArgs),
+    /// Play an access log through configurations: balance, hits of caches, hot keys
+    #[command(after_long_help = help::REPLAY)]
+    Replay(ReplayArgs),
     /// Tell how evenly each upstream's keys are shared out, and draw it
     #[command(after_long_help = help::RING)]
     Ring(RingArgs),
@@ -160,9 +167,29 @@ pub struct PlanArgs {
     old: PathBuf,
     /// The configuration that will be
     new: PathBuf,
-    /// How much may move, "5%": more is exit code 4
+    /// An access log: tells as well how much of its traffic moves; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How much may move, of keys and of the log's requests, "5%": more is exit code 4
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     max_moved: Option<Ratio>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `replay` takes.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The configuration; several are told side by side
+    #[arg(short = 'c', long = "config", value_name = "FILE", required = true)]
+    configs: Vec<PathBuf>,
+    /// The access log: JSON of Ringway, common or combined, also compressed by gzip; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    log: PathBuf,
+    /// Has each endpoint be a cache of this size, "1GiB"
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    cache_size: Option<ByteSize>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -219,6 +246,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Status { args, ready: true }), _) => admin::ready(&args),
         (Some(Command::Status { args, ready: false }), _) => admin::status(&args),
         (Some(Command::Plan(args)), _) => plan::run(&args),
+        (Some(Command::Replay(args)), _) => replay::run(&args),
         (Some(Command::Ring(args)), _) => ring::run(&args),
         (Some(Command::Reload(args)), _) => admin::reload(&args),
         (Some(Command::Drain { which, wait, timeout }), _) => drain::drain(&which, wait.then_some(timeout)),

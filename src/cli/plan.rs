@@ -2,12 +2,16 @@
 use super::OK;
 use super::PlanArgs;
 use super::WRONG;
+use super::log_file;
 use crate::analysis::plan::EndpointPlan;
 use crate::analysis::plan::Fate;
 use crate::analysis::plan::Pair;
 use crate::analysis::plan::Plan;
 use crate::analysis::plan::UpstreamPlan;
 use crate::analysis::plan::World;
+use crate::analysis::reckon::Reckoner;
+use crate::analysis::traffic::Meter;
+use crate::analysis::traffic::Traffic;
 use crate::config;
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostics;
@@ -35,14 +39,31 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<u8> {
     };
     let before = World::of_settings(&old.routes, &old.upstreams)?;
     let after = World::of_settings(&new.routes, &new.upstreams)?;
-    let plan = Plan::of(&before, &after);
+    let mut plan = Plan::of(&before, &after);
+    if let Some(log) = &args.log {
+        plan.traffic = Some(traffic(&old, &new, log)?);
+    }
     let limit = args.max_moved.map(|limit| limit.0);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&plan)?);
     } else {
         print(&plan, limit);
     }
-    Ok(verdict(plan.moved, limit))
+    Ok(verdict(most(&plan), limit))
+}
+
+/// What moves of a log's requests.
+fn traffic(old: &Config, new: &Config, log: &Path) -> anyhow::Result<Traffic> {
+    let reckoner = |config: &Config| Reckoner::new(&config.routes, &config.upstreams);
+    let mut meter = Meter::new(reckoner(old)?, reckoner(new)?);
+    let mut scratch = Vec::new();
+    log_file::each_line(log, |line| meter.add(line, &mut scratch))?;
+    Ok(meter.finish())
+}
+
+/// The larger share that moves: of keys, or of requests.
+fn most(plan: &Plan) -> f64 {
+    plan.traffic.as_ref().map_or(0.0, |traffic| traffic.moved).max(plan.moved)
 }
 
 /// Both configurations, or everything that is wrong with either.
@@ -71,14 +92,36 @@ fn print(plan: &Plan, limit: Option<f64>) {
         println!("route {}  {}", route.route, route.what);
         println!("  about {} of its requests go to another endpoint", percent(route.moved));
     }
-    match limit {
-        _ if plan.moved == 0.0 => println!("nothing moves"),
-        Some(limit) if plan.moved > limit => {
-            println!("{} moves: more than --max-moved {}", percent(plan.moved), percent(limit));
-        }
-        Some(limit) => println!("{} moves: within --max-moved {}", percent(plan.moved), percent(limit)),
-        None => println!("{} moves", percent(plan.moved)),
+    if let Some(traffic) = &plan.traffic {
+        print_traffic(traffic);
     }
+    let moved = most(plan);
+    match limit {
+        _ if moved == 0.0 => println!("nothing moves"),
+        Some(limit) if moved > limit => println!("{} moves: more than --max-moved {}", percent(moved), percent(limit)),
+        Some(limit) => println!("{} moves: within --max-moved {}", percent(moved), percent(limit)),
+        None => println!("{} moves", percent(moved)),
+    }
+}
+
+fn print_traffic(traffic: &Traffic) {
+    let Traffic { requests, moved, moved_bytes, .. } = traffic;
+    println!("traffic  {} of {requests} requests in the log move, {} of bytes", percent(*moved), percent(*moved_bytes));
+    for endpoint in traffic.endpoints.iter().filter(|it| it.before + it.after > 0).take(MOST_SAME) {
+        let share = |count: u64| percent(count as f64 / (*requests).max(1) as f64);
+        let name = format!("{}/{}", endpoint.upstream, endpoint.id);
+        println!("    {name:<32} {:>8} -> {:>8} of requests", share(endpoint.before), share(endpoint.after));
+    }
+    let others = [
+        (traffic.keyless, "have no key: anybody's, before and after"),
+        (traffic.elsewhere, "are answered without an endpoint"),
+        (traffic.unknown, "have an owner that this log does not tell"),
+        (traffic.unreadable, "are lines of no known format"),
+    ];
+    for (count, what) in others.iter().filter(|(count, _)| *count > 0) {
+        println!("    {count} {what}");
+    }
+    traffic.why.iter().for_each(|why| println!("  warning: {why}"));
 }
 
 fn print_upstream(upstream: &UpstreamPlan) {

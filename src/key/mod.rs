@@ -51,6 +51,17 @@ struct Alternative {
     parts: Vec<Part>,
 }
 
+/// What an alternative is made of, beyond the request's method and target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Fields of the request.
+    pub fields: bool,
+    /// Its host.
+    pub host: bool,
+    /// The client's address.
+    pub client: bool,
+}
+
 /// One source of bytes.
 #[derive(Debug, Clone)]
 enum Part {
@@ -99,6 +110,32 @@ impl KeySpec {
     pub fn extract(&self, head: &Head, client: &Client, scratch: &mut Vec<u8>) -> Option<Extracted> {
         let source = self.alternatives.iter().position(|alternative| alternative.write(head, client, scratch))?;
         Some(Extracted { key: HashKey(self.hash.hash(scratch)), source: Some(source) })
+    }
+
+    /// The key by one alternative, whatever the others have; `None` when it is not present.
+    pub fn extract_by(
+        &self,
+        alternative: usize,
+        head: &Head,
+        client: &Client,
+        scratch: &mut Vec<u8>,
+    ) -> Option<Extracted> {
+        let is_present = self.alternatives[alternative].write(head, client, scratch);
+        is_present.then(|| Extracted { key: HashKey(self.hash.hash(scratch)), source: Some(alternative) })
+    }
+
+    /// What an alternative is made of.
+    pub fn needs(&self, alternative: usize) -> Needs {
+        let mut needs = Needs::default();
+        for part in &self.alternatives[alternative].parts {
+            match part {
+                Part::Header(_) | Part::Cookie(_) => needs.fields = true,
+                Part::Host => needs.host = true,
+                Part::ClientIp(_) => needs.client = true,
+                Part::Query(_) | Part::Path | Part::PathGroup(_) | Part::PathAndQuery | Part::Method => {}
+            }
+        }
+        needs
     }
 
     /// The key that a client's address makes, for requests that have no other.

@@ -16,7 +16,12 @@ const PATIENCE: f64 = 2.0;
 /// have; it is asked for only when the answer depends on it.
 pub fn is_over(bound: f64, in_flight: u64, mean: impl FnOnce() -> f64) -> bool {
     let asked = in_flight as f64 + 1.0;
-    asked > PATIENCE * FLOOR && asked > PATIENCE * limit(bound, mean())
+    asked > PATIENCE * FLOOR && asked > most(bound, mean())
+}
+
+/// The most requests in flight that are not too many, when this is what its weight would have an endpoint have.
+pub fn most(bound: f64, mean: f64) -> f64 {
+    PATIENCE * limit(bound, mean)
 }
 
 fn limit(bound: f64, mean: f64) -> f64 {

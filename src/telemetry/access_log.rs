@@ -297,7 +297,7 @@ impl JsonObject<'_> {
 }
 
 /// JSON's escapes; bytes that are not UTF-8 become U+FFFD.
-fn escape(value: &[u8], out: &mut Vec<u8>) {
+pub fn escape(value: &[u8], out: &mut Vec<u8>) {
     if value.iter().all(|byte| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\')) {
         return out.extend_from_slice(value);
     }

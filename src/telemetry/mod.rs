@@ -2,6 +2,7 @@
 pub mod access_log;
 pub mod cells;
 pub mod labels;
+pub mod log_line;
 pub mod logging;
 pub mod metrics;
 pub mod panics;

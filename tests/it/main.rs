@@ -33,6 +33,7 @@ mod overload;
 mod packaging;
 mod plan;
 mod reload;
+mod replay;
 mod retry;
 mod shutdown;
 mod spikes;

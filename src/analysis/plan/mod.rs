@@ -6,6 +6,7 @@ mod world;
 pub use world::World;
 pub use world::WorldError;
 
+use crate::analysis::traffic::Traffic;
 use crate::base::ids::EndpointId;
 use crate::ring::Ring;
 use crate::ring::fingerprint;
@@ -28,6 +29,8 @@ pub struct Plan {
     pub upstreams: Vec<UpstreamPlan>,
     /// Routes whose requests are keyed otherwise, or go to another upstream.
     pub routes: Vec<RoutePlan>,
+    /// What moves of a log's requests, when there is one.
+    pub traffic: Option<Traffic>,
 }
 
 /// Before and after; absent where there is nothing to tell.
@@ -120,7 +123,7 @@ impl Plan {
             names.into_iter().map(|name| upstream(name, before.rings.get(name), after.rings.get(name))).collect();
         let routes = routes(before, after);
         let moved = upstreams.iter().map(|upstream| upstream.moved).chain(routes.iter().map(|route| route.moved));
-        Self { moved: moved.fold(0.0, f64::max), upstreams, routes }
+        Self { moved: moved.fold(0.0, f64::max), upstreams, routes, traffic: None }
     }
 }
 

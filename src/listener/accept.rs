@@ -16,8 +16,9 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::task::coop::unconstrained;
 
-/// Connections a worker may hold above the mean before it hands new ones over.
-const MAX_ABOVE_MEAN: u64 = 4;
+/// The part of the mean by which a worker may hold more connections than the emptiest before it hands new ones over: few
+/// connections are spread evenly, of many a small difference is not worth the way.
+const MAX_AHEAD_OF_MEAN: u64 = 8;
 /// Most connections that are taken from a queue before it is closed: as many as one can hold. Another program may go on filling it.
 const MAX_LAST: usize = socket::BACKLOG as usize;
 /// Connections accepted before others have their turn: a burst of new ones holds nobody up for longer than a few of them take.
@@ -112,14 +113,11 @@ async fn slow_down(door: &Door, error: &io::Error) {
     tokio::time::sleep(SHORTAGE_PAUSE).await;
 }
 
-/// How far above the mean a worker's load is enough to hand over, and to whom.
+/// To whom a worker hands over, if it is so far ahead of the emptiest that it should.
 pub(super) fn emptiest(loads: &[u64], own: usize) -> Option<usize> {
     let mean = loads.iter().sum::<u64>() / loads.len() as u64;
-    if loads[own] < mean + MAX_ABOVE_MEAN {
-        return None;
-    }
     let (worker, load) = loads.iter().enumerate().min_by_key(|(_, load)| **load)?;
-    (*load < loads[own]).then_some(worker)
+    (loads[own] > load + mean / MAX_AHEAD_OF_MEAN).then_some(worker)
 }
 
 #[cfg(test)]
@@ -127,11 +125,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_far_above_the_mean_hands_over_to_the_emptiest() {
-        assert_eq!(emptiest(&[3, 0], 0), None);
-        assert_eq!(emptiest(&[8, 0], 0), Some(1));
+    fn a_worker_ahead_hands_over_to_the_emptiest() {
+        assert_eq!(emptiest(&[0, 0], 0), None);
+        assert_eq!(emptiest(&[1, 0], 0), Some(1));
         assert_eq!(emptiest(&[8, 9], 0), None);
         assert_eq!(emptiest(&[20, 9, 1], 0), Some(2));
+        assert_eq!(emptiest(&[510, 490], 0), None);
+        assert_eq!(emptiest(&[600, 400], 0), Some(1));
         assert_eq!(emptiest(&[20], 0), None);
+    }
+
+    #[test]
+    fn eight_connections_are_split_evenly_wherever_they_come_in() {
+        let mut loads = [0, 0];
+        for own in [0, 0, 0, 1, 0, 0, 0, 0] {
+            loads[emptiest(&loads, own).unwrap_or(own)] += 1;
+        }
+        assert_eq!(loads, [4, 4]);
     }
 }

@@ -125,6 +125,10 @@ fn tcp(mut sockets: Vec<TcpListener>, count: usize) -> io::Result<Listening> {
             }
         }
     }
+    for socket in &sockets {
+        // What it accepts inherits this: small writes are sent at once, without a system call for each connection.
+        socket2::SockRef::from(socket).set_tcp_nodelay(true)?;
+    }
     let kept = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned()).collect::<io::Result<Vec<_>>>()?;
     for shared in 0..count.saturating_sub(sockets.len()) {
         sockets.push(sockets[shared].try_clone()?);
@@ -216,8 +220,6 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    // What it accepts inherits this: small writes are sent at once, without a system call for each connection.
-    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -274,6 +276,18 @@ mod tests {
         let theirs = TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = adopt(&"127.0.0.1:0".parse().unwrap(), vec![theirs.into()], 3).unwrap();
         assert_eq!((ours.bound.len(), ours.kept.sockets.len()), (3, 1));
+    }
+
+    #[test]
+    fn what_is_accepted_sends_small_writes_at_once() {
+        let theirs = TcpListener::bind("127.0.0.1:0").unwrap();
+        let any: Address = "127.0.0.1:0".parse().unwrap();
+        for listening in [listen(&any, 0, 1).unwrap(), adopt(&any, vec![theirs.into()], 1).unwrap()] {
+            let Bound::Tcp(listener) = &listening.bound[0] else { panic!("it is not of TCP") };
+            listener.set_nonblocking(false).unwrap();
+            let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            assert!(listener.accept().unwrap().0.nodelay().unwrap());
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::lifecycle::signals::Signals;
 use crate::lifecycle::systemd;
 use crate::listener;
 use crate::listener::Front;
+use crate::listener::Load;
 use crate::net::certs::Certificate;
 use crate::net::certs::TlsError;
 use crate::pool;
@@ -41,7 +42,6 @@ use crate::proxy::Proxy;
 use crate::snapshot::handle::SnapshotHandle;
 use crate::telemetry::access_log::AccessLogControl;
 use crate::telemetry::access_log::AccessLogWriter;
-use crate::telemetry::cells::Gauge;
 use crate::telemetry::cells::PerWorker;
 use crate::telemetry::logging;
 use crate::telemetry::logging::LevelHandle;
@@ -107,7 +107,7 @@ pub async fn run(
     }
     let workers = Workers::start(count, &snapshots, &control.attention())?;
     let remote = workers.remote();
-    let loads: Arc<PerWorker<Gauge>> = Arc::new(PerWorker::new(count));
+    let loads: Arc<PerWorker<Load>> = Arc::new(PerWorker::new(count));
     for worker in 0..count {
         let log = access_log.as_ref().map(|writer| writer.handle(config.log.access, config.log.sample));
         let (loads, to_others) = (loads.clone(), remote.clone());
@@ -152,7 +152,7 @@ pub async fn run(
 
     let left = reloader.serve(&mut signals, reload_requests, watch.filter(|_| is_watching)).await;
 
-    let open = || loads.sum(Gauge::get);
+    let open = || loads.sum(Load::get);
     let Reloader { config, shared, upgrades, .. } = reloader;
     let ended = match left {
         Left::Told => {
@@ -212,7 +212,7 @@ fn furnish(
     worker: &Rc<Worker>,
     access_log: Option<crate::telemetry::access_log::AccessLog>,
     remote: Remote,
-    loads: Arc<PerWorker<Gauge>>,
+    loads: Arc<PerWorker<Load>>,
 ) {
     let proxy = Rc::new(Proxy { worker: worker.clone(), pool: Pool::new(worker.clone()), access_log });
     Front::install(worker.clone(), proxy.clone(), remote, loads);

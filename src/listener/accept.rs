@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -90,10 +91,14 @@ fn hand_over(front: &Rc<Front>, door: &Rc<Door>, worker: usize, stream: Socket, 
     let name = door.name.clone();
     let (keep, job_name) = (stream.try_clone(), name);
     let job = move |_: &Rc<crate::worker::Worker>| Front::here(|front| front.adopt(&job_name, stream, peer));
-    if front.remote.try_run_on(worker, Box::new(job)).is_err()
-        && let Ok(stream) = keep.and_then(Socket::adopt)
-    {
-        connection::start(front, door, stream, peer);
+    // Counted until it is there, so that the next one does not go the same way for want of news.
+    let coming = &front.loads.of(worker).coming;
+    coming.fetch_add(1, Ordering::Relaxed);
+    if front.remote.try_run_on(worker, Box::new(job)).is_err() {
+        coming.fetch_sub(1, Ordering::Relaxed);
+        if let Ok(stream) = keep.and_then(Socket::adopt) {
+            connection::start(front, door, stream, peer);
+        }
     }
 }
 

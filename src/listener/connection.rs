@@ -35,7 +35,7 @@ impl Open {
     fn new(front: &Rc<Front>, door: &Rc<Door>) -> Self {
         let index = door.worker.index;
         door.stats.of(index).connections.inc();
-        front.loads.of(index).inc();
+        front.loads.of(index).open.inc();
         Self { front: front.clone(), door: door.clone() }
     }
 }
@@ -44,7 +44,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         let index = self.door.worker.index;
         self.door.stats.of(index).connections.dec();
-        self.front.loads.of(index).dec();
+        self.front.loads.of(index).open.dec();
     }
 }
 

@@ -35,6 +35,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -51,13 +53,29 @@ pub enum OpenError {
     },
 }
 
+/// How many connections one worker has.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Those it serves; it alone counts them.
+    open: Gauge,
+    /// Those on their way to it from other workers.
+    coming: AtomicU64,
+}
+
+impl Load {
+    /// All of them.
+    pub fn get(&self) -> u64 {
+        self.open.get() + self.coming.load(Ordering::Relaxed)
+    }
+}
+
 /// One worker's doors.
 #[derive(Debug)]
 pub struct Front {
     worker: Rc<Worker>,
     proxy: Rc<Proxy>,
     remote: Remote,
-    loads: Arc<PerWorker<Gauge>>,
+    loads: Arc<PerWorker<Load>>,
     doors: RefCell<HashMap<ListenerName, Rc<Door>>>,
 }
 
@@ -67,7 +85,7 @@ thread_local! {
 
 impl Front {
     /// Sets this worker's front up; called once on its thread.
-    pub fn install(worker: Rc<Worker>, proxy: Rc<Proxy>, remote: Remote, loads: Arc<PerWorker<Gauge>>) {
+    pub fn install(worker: Rc<Worker>, proxy: Rc<Proxy>, remote: Remote, loads: Arc<PerWorker<Load>>) {
         let front = Front { worker, proxy, remote, loads, doors: RefCell::default() };
         HERE.with_borrow_mut(|here| *here = Some(Rc::new(front)));
     }
@@ -97,10 +115,11 @@ impl Front {
         if let (Some(door), Ok(stream)) = (self.door(name), Socket::adopt(stream)) {
             connection::start(self, &door, stream, peer);
         }
+        self.loads.of(self.worker.index).coming.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn emptier_worker(&self) -> Option<usize> {
-        let loads: smallvec::SmallVec<[u64; 16]> = self.loads.iter().map(Gauge::get).collect();
+        let loads: smallvec::SmallVec<[u64; 16]> = self.loads.iter().map(Load::get).collect();
         accept::emptiest(&loads, self.worker.index)
     }
 }

@@ -30,7 +30,7 @@ pub const YOURS: &[u8] = b"yours\n";
 /// How often it is looked whether a program has ended.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long a program that gave up is waited for before it is killed.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
+const LAST_MOMENT: Duration = Duration::from_secs(2);
 
 /// Why the new program has not taken over.
 #[derive(Debug, Error)]

@@ -96,13 +96,13 @@ fn no_request_fails_while_the_program_is_replaced_again_and_again() {
 #[test]
 fn a_new_program_that_is_no_good_leaves_the_old_one_serving() {
     let (_origins, upstream) = fleet(&["a", "b"]);
-    let good = format!("[server]\nreload = \"signal\"\nupgrade_timeout = \"700ms\"\n{BY_PATH}{upstream}");
+    let good = format!("[server]\nreload = \"signal\"\nupgrade_timeout = \"4s\"\n{BY_PATH}{upstream}");
     let installed = Installed::new();
     let mut ringway = Ringway::start_by(&installed.path, &good);
     let hung = installed.path.with_file_name("pid");
     let attempts = [
         (installed.script("fails", "exit 7"), "it ended with exit status: 7"),
-        (installed.script("hangs", &format!("echo $$ > {}; exec sleep 600", hung.display())), "ready within 700ms"),
+        (installed.script("hangs", &format!("echo $$ > {}; exec sleep 600", hung.display())), "ready within 4s"),
         (installed.script("gives-up", "exec 0<&-; exec sleep 600"), "it gave up"),
         (installed.path.with_file_name("missing"), "No such file"),
         (program(), "it ended with exit status: 2"),
@@ -153,6 +153,36 @@ fn whoever_is_connected_is_served_before_the_old_program_leaves() {
     assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
     assert_eq!(ringway.wait().code(), Some(0));
     assert!(ringway.stderr().contains("nothing was cut off"), "{}", ringway.stderr());
+}
+
+#[test]
+fn a_stream_of_http2_is_finished_by_the_old_program() {
+    let origin = Origin::start("a");
+    let mut ringway = Ringway::start(&format!("{BY_PATH}{}", upstream(&[&origin])));
+    origin.script(Script { delay: std::time::Duration::from_millis(300), ..Script::default() });
+    let address = ringway.address;
+    let client = std::thread::spawn(move || {
+        crate::harness::h2::client(address, &h2::client::Builder::new(), |mut send| async move {
+            let request = http::Request::get(format!("http://{address}/slow")).body(()).unwrap();
+            let (response, _) = send.send_request(request, true).unwrap();
+            response.await.unwrap().status()
+        })
+    });
+    origin.wait_for_requests(1);
+    ringway.upgrade();
+    assert_eq!(client.join().unwrap(), 200);
+    assert_eq!(ringway.wait().code(), Some(0));
+    assert!(ringway.stderr().contains("nothing was cut off"), "{}", ringway.stderr());
+}
+
+#[test]
+fn another_upgrade_socket_needs_a_restart() {
+    let (_origins, upstream) = fleet(&["a"]);
+    let config =
+        |name: &str| format!("[server]\nworkers = 2\nupgrade_socket = \"/nowhere/{name}\"\n{BY_PATH}{upstream}");
+    let ringway = Ringway::start(&format!("{BY_PATH}{upstream}"));
+    ringway.rewrite_config(&config("a"));
+    assert!(ringway.stderr().contains("a change of server.upgrade_socket needs a restart"), "{}", ringway.stderr());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Where something listens: numbers and a port, a socket file of this machine, or the name of a host that stands for addresses.
 use std::ffi::OsStr;
 use std::fmt;
+use std::io::Write;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -170,6 +172,21 @@ impl fmt::Display for Address {
             Self::Ip(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
         }
+    }
+}
+
+/// Appends an address as text. Most are of IPv4, which needs no formatter.
+pub fn write_ip(address: IpAddr, text: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            for (at, part) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    text.push(b'.');
+                }
+                text.extend_from_slice(itoa::Buffer::new().format(part).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => write!(text, "{address}").expect("a vector takes all that is written"),
     }
 }
 

@@ -19,13 +19,21 @@ pub fn rfc3339(since_epoch: Duration) -> String {
     let seconds = since_epoch.as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days as i64);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60,
-        since_epoch.subsec_millis()
-    )
+    let mut text = String::with_capacity(24);
+    let mut put = |number: u64, digits: u32, after: char| {
+        for place in (0..digits).rev() {
+            text.push(char::from(b'0' + (number / 10u64.pow(place) % 10) as u8));
+        }
+        text.push(after);
+    };
+    put(year as u64, 4, '-');
+    put(month as u64, 2, '-');
+    put(day as u64, 2, 'T');
+    put(rest / 3600, 2, ':');
+    put(rest / 60 % 60, 2, ':');
+    put(rest % 60, 2, '.');
+    put(u64::from(since_epoch.subsec_millis()), 3, 'Z');
+    text
 }
 
 /// Days since 1970-01-01 to year, month, day of the proleptic Gregorian calendar.

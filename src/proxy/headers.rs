@@ -1,4 +1,5 @@
 //! Fields that change on the way: hop-by-hop ones go, `X-Forwarded-*`, `Via` and `X-Request-Id` are set. Routing is not known here.
+use crate::base::address::write_ip;
 use crate::head::Client;
 use crate::head::Head;
 use crate::head::Version;
@@ -9,7 +10,6 @@ use crate::proxy::context::ConnInfo;
 use crate::proxy::forwarded;
 use ipnet::IpNet;
 use smallvec::SmallVec;
-use std::io::Write;
 use std::net::IpAddr;
 
 /// Longest `X-Request-Id` that is kept from a client.
@@ -172,23 +172,8 @@ fn add_forwarded_for(head: &Head, edits: &mut Edits, peer: IpAddr, append: bool)
                 text.extend_from_slice(b", ");
             }
         }
-        write_address(peer.to_canonical(), text);
+        write_ip(peer.to_canonical(), text);
     });
-}
-
-/// An address as text. Most are of IPv4, which needs no formatter.
-fn write_address(address: IpAddr, text: &mut Vec<u8>) {
-    match address {
-        IpAddr::V4(address) => {
-            for (at, part) in address.octets().into_iter().enumerate() {
-                if at > 0 {
-                    text.push(b'.');
-                }
-                text.extend_from_slice(itoa::Buffer::new().format(part).as_bytes());
-            }
-        }
-        IpAddr::V6(address) => write!(text, "{address}").expect("a vector takes all that is written"),
-    }
 }
 
 #[cfg(test)]

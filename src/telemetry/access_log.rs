@@ -1,5 +1,6 @@
 //! Records to lines (JSON or text), and lines to a file. Each worker collects its lines and sends them in bulk through a bounded
 //! queue to one writer thread; when the queue is full, or the disk is, lines are dropped and counted. No request ever waits.
+use crate::base::address::write_ip;
 use crate::base::clock;
 use crate::base::units::Ratio;
 use crate::telemetry::record::RequestRecord;
@@ -234,26 +235,45 @@ fn json(record: &RequestRecord<'_>, out: &mut Vec<u8>) {
     object.string("method", record.method);
     object.optional("host", record.host);
     object.string("path", record.path);
-    object.number("status", f64::from(record.status));
-    object.number("bytes_in", record.bytes_in as f64);
-    object.number("bytes_out", record.bytes_out as f64);
-    object.number("duration_ms", millis(record.duration));
+    object.number("status", u64::from(record.status));
+    object.number("bytes_in", record.bytes_in);
+    object.number("bytes_out", record.bytes_out);
+    object.millis("duration_ms", record.duration);
     match record.upstream_duration {
-        Some(duration) => object.number("upstream_ms", millis(duration)),
+        Some(duration) => object.millis("upstream_ms", duration),
         None => object.optional("upstream_ms", None),
     }
-    object.number("attempts", f64::from(record.attempts));
-    object.optional("key_hash", record.key_hash.map(|hash| format!("{hash:016x}")).as_ref().map(String::as_bytes));
+    object.number("attempts", u64::from(record.attempts));
+    object.optional("key_hash", record.key_hash.map(hex).as_ref().map(<[u8; 16]>::as_slice));
     object.optional("key_source", record.key_source.map(str::as_bytes));
-    object.string("client_ip", record.client_ip.to_string().as_bytes());
+    object.name("client_ip");
+    object.out.push(b'"');
+    write_ip(record.client_ip, object.out);
+    object.out.push(b'"');
     object.string("protocol", record.protocol.as_bytes());
     object.string("request_id", record.request_id);
     object.optional("error", record.error.map(str::as_bytes));
     object.end();
 }
 
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
+/// Milliseconds to the microsecond, without zeros at the end.
+fn millis(duration: Duration, out: &mut Vec<u8>) {
+    let micros = (duration.as_nanos() as u64 + 500) / 1000;
+    out.extend_from_slice(itoa::Buffer::new().format(micros / 1000).as_bytes());
+    let rest = micros % 1000;
+    if rest > 0 {
+        let digits = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
+        let end = digits.iter().rposition(|digit| *digit != b'0').map_or(0, |at| at + 1);
+        out.extend_from_slice(&digits[..end]);
+    }
+}
+
+fn digit(number: u64) -> u8 {
+    b'0' + (number % 10) as u8
+}
+
+fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|at| b"0123456789abcdef"[(number >> (60 - at * 4)) as usize & 15])
 }
 
 struct JsonObject<'a> {
@@ -269,9 +289,14 @@ impl JsonObject<'_> {
         self.out.extend_from_slice(b"\":");
     }
 
-    fn number(&mut self, name: &str, value: f64) {
+    fn number(&mut self, name: &str, value: u64) {
         self.name(name);
-        write!(self.out, "{value}").expect("a vector takes all that is written");
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    fn millis(&mut self, name: &str, duration: Duration) {
+        self.name(name);
+        millis(duration, self.out);
     }
 
     fn optional(&mut self, name: &str, value: Option<&[u8]>) {
@@ -298,7 +323,9 @@ impl JsonObject<'_> {
 
 /// JSON's escapes; bytes that are not UTF-8 become U+FFFD.
 pub fn escape(value: &[u8], out: &mut Vec<u8>) {
-    if value.iter().all(|byte| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\')) {
+    // Without an early end: so it is done for many bytes at a time.
+    let odd = |odd: bool, byte: &u8| odd | (*byte < 0x20) | (*byte > 0x7e) | (*byte == b'"') | (*byte == b'\\');
+    if !value.iter().fold(false, odd) {
         return out.extend_from_slice(value);
     }
     for character in String::from_utf8_lossy(value).chars() {
@@ -320,6 +347,8 @@ fn text(record: &RequestRecord<'_>, out: &mut Vec<u8>) {
         escape(bytes, &mut escaped);
         String::from_utf8_lossy(&escaped).into_owned()
     };
+    let mut took = Vec::new();
+    millis(record.duration, &mut took);
     let written = writeln!(
         out,
         "{} {} \"{} {} {}\" {} {} {}ms {}/{} {} {}",
@@ -330,7 +359,7 @@ fn text(record: &RequestRecord<'_>, out: &mut Vec<u8>) {
         record.protocol,
         record.status,
         record.bytes_out,
-        millis(record.duration),
+        String::from_utf8_lossy(&took),
         record.upstream.unwrap_or("-"),
         record.endpoint.unwrap_or("-"),
         record.position.map_or("-", |position| position.as_str()),
@@ -368,6 +397,26 @@ mod tests {
             request_id: b"abc",
             error: None,
         }
+    }
+
+    #[test]
+    fn a_duration_is_told_to_the_microsecond() {
+        let check = |nanos, expected: &str| {
+            let mut out = Vec::new();
+            millis(Duration::from_nanos(nanos), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            let float = (nanos as f64 / 1e3).round() / 1e3;
+            assert_eq!(float.to_string(), expected);
+        };
+        check(0, "0");
+        check(499, "0");
+        check(1_000, "0.001");
+        check(1_050_000, "1.05");
+        check(1_500_400, "1.5");
+        check(12_000_000, "12");
+        check(999_999_600, "1000");
+        check(3_723_100_020_000, "3723100.02");
+        assert_eq!(&hex(0x1234_5678_9abc_def0), b"123456789abcdef0");
     }
 
     #[test]

@@ -85,6 +85,7 @@ fn view(c: &mut Criterion) {
     let endpoint =
         Endpoint { id: EndpointId::new("a"), address: "10.0.0.1:80".parse().expect("an address"), weight: 1 };
     let desired = Desired {
+        discoveries: Default::default(),
         listeners: Vec::new(),
         routes: Vec::new(),
         upstreams: vec![Upstream::new(UpstreamName::new("u"), vec![endpoint])],

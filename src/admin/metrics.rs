@@ -9,6 +9,7 @@ use crate::snapshot::upstream::Upstream;
 use crate::telemetry::cells::HistogramSums;
 use crate::telemetry::labels::CheckResult;
 use crate::telemetry::labels::ErrorReason;
+use crate::telemetry::labels::HeldBack;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RefusedReason;
 use crate::telemetry::labels::RetryReason;
@@ -26,6 +27,7 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> Result<Vec<u8>, prometh
     requests(&mut exposition, snapshot);
     upstreams(&mut exposition, snapshot);
     endpoints(&mut exposition, snapshot);
+    members(&mut exposition, snapshot);
     rings(&mut exposition, snapshot);
     listeners(&mut exposition, snapshot);
     self::process(&mut exposition, process);
@@ -184,6 +186,41 @@ fn endpoints(exposition: &mut Exposition, snapshot: &Snapshot) {
     exposition.family(&metrics::EJECTIONS, |series| {
         for (_, name, _, endpoint) in all() {
             series.value(&[&name, endpoint.id.as_str()], endpoint.verdicts.ejections.get() as f64);
+        }
+    });
+}
+
+fn members(exposition: &mut Exposition, snapshot: &Snapshot) {
+    exposition.family(&metrics::MEMBERS, |series| {
+        for upstream in &snapshot.upstreams {
+            series.value(&[upstream.name.as_str()], upstream.endpoints.len() as f64);
+        }
+    });
+    let sources = || {
+        let discovered =
+            |upstream: &'_ std::sync::Arc<Upstream>| Some((upstream.clone(), upstream.membership.clone()?));
+        snapshot.upstreams.iter().filter_map(discovered)
+    };
+    exposition.family(&metrics::MEMBERSHIP_AGE, |series| {
+        for (upstream, membership) in sources() {
+            if let Some(confirmed) = membership.seen().confirmed {
+                series.value(&[upstream.name.as_str()], confirmed.elapsed().as_secs_f64());
+            }
+        }
+    });
+    exposition.family(&metrics::MEMBERSHIP_APPLY, |series| {
+        for (upstream, membership) in sources() {
+            let mut sums = HistogramSums::default();
+            membership.apply.add_to(&mut sums);
+            series.histogram(&[upstream.name.as_str()], &sums);
+        }
+    });
+    exposition.family(&metrics::MEMBERSHIP_HELD_BACK, |series| {
+        for (upstream, membership) in sources() {
+            for reason in HeldBack::ALL {
+                let count = membership.held_back[*reason as usize].get();
+                series.value(&[upstream.name.as_str(), reason.as_str()], count as f64);
+            }
         }
     });
 }

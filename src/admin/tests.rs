@@ -41,6 +41,7 @@ fn snapshot() -> (Snapshot, Drain, apply::Drained) {
         listeners: vec![ListenerName::new("127.0.0.1:8080")],
         routes: Vec::new(),
         upstreams: vec![upstream],
+        discoveries: Default::default(),
         drain_timeout: Duration::ZERO,
     };
     let mut state = State::new(1);

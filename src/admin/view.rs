@@ -11,6 +11,7 @@ use crate::ring::fingerprint;
 use crate::ring::movement;
 use crate::snapshot::Snapshot;
 use crate::snapshot::endpoint::Endpoint as Server;
+use crate::snapshot::membership::Membership;
 use crate::snapshot::upstream::Upstream as Group;
 use serde::Deserialize;
 use serde::Serialize;
@@ -80,8 +81,24 @@ pub struct Upstream {
     pub points: usize,
     /// Whether so few endpoints are available that verdicts are ignored.
     pub panic: bool,
+    /// How it stands with the source of its members; absent when they are in the configuration.
+    #[serde(default)]
+    pub discovery: Option<Discovery>,
     /// Its endpoints, by id.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// The source of an upstream's members.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Discovery {
+    /// What it is: `file members.toml`.
+    pub source: String,
+    /// Seconds since it last gave a list that may be used; absent before the first.
+    pub confirmed_seconds_ago: Option<f64>,
+    /// What is wrong now, in words; the last good members stay meanwhile.
+    pub problem: Option<String>,
+    /// Members that are kept although it does not name them any more.
+    pub waiting_to_go: usize,
 }
 
 /// An endpoint.
@@ -196,6 +213,16 @@ fn last_check(endpoint: &Server) -> Option<Check> {
     Some(Check { ok: found.problem.is_none(), problem: found.problem, seconds_ago })
 }
 
+fn discovery(membership: &Membership) -> Discovery {
+    let seen = membership.seen();
+    Discovery {
+        source: seen.source,
+        confirmed_seconds_ago: seen.confirmed.map(|at| (at.elapsed().as_secs_f64() * 10.0).round() / 10.0),
+        problem: seen.problem,
+        waiting_to_go: seen.waiting,
+    }
+}
+
 /// `/api/v1/upstreams/U/ring`
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ring {
@@ -271,7 +298,7 @@ pub struct LogLevel {
 pub struct Change {
     /// When, RFC 3339 in UTC.
     pub time: String,
-    /// What brought it about: `start`, `file`, `SIGHUP`, `admin`, `drain`, `undrain`.
+    /// What brought it about: `start`, `file`, `SIGHUP`, `admin`, `drain`, `undrain`, `discovery`.
     pub cause: String,
     /// What changed, in words.
     pub what: Vec<String>,
@@ -342,6 +369,7 @@ fn upstream(group: &Group) -> Upstream {
         fingerprint: fingerprint::of(group.ring.settings(), group.ring.members()).to_string(),
         points: group.ring.point_count(),
         panic: group.mask.is_panic(),
+        discovery: group.membership.as_ref().map(|membership| discovery(membership)),
         endpoints: group.ring.members().iter().enumerate().map(endpoint).collect(),
     }
 }

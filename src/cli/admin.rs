@@ -40,6 +40,9 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
     for upstream in &status.upstreams {
         let panic = if upstream.panic { "  PANIC: verdicts are ignored" } else { "" };
         println!("upstream {}  ring {}  {} points{panic}", upstream.name, upstream.fingerprint, upstream.points);
+        if let Some(discovery) = &upstream.discovery {
+            print_discovery(discovery, upstream.endpoints.len());
+        }
         for endpoint in &upstream.endpoints {
             println!(
                 "  {:<24} {:<22} {:<8} weight {:<4} {:>6.2}% of keys  {:>4} in flight  {} ok  {} failed",
@@ -63,6 +66,20 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
         }
     }
     Ok(OK)
+}
+
+fn print_discovery(discovery: &view::Discovery, members: usize) {
+    let confirmed = match discovery.confirmed_seconds_ago {
+        Some(seconds) => format!("confirmed {seconds}s ago"),
+        None => "never confirmed".into(),
+    };
+    println!("  members from {}  {members} now, {confirmed}", discovery.source);
+    if discovery.waiting_to_go > 0 {
+        println!("    {} of them are missing there and stay for a while", discovery.waiting_to_go);
+    }
+    if let Some(problem) = &discovery.problem {
+        println!("    PROBLEM: {problem}");
+    }
 }
 
 /// Whether a proxy is ready, by the exit code alone: for probes where there is no shell and no curl.

@@ -15,14 +15,18 @@ const UNEVEN: f64 = 1.25;
 
 /// Prints the problems and says 2, or the summary and says 0.
 pub fn run(path: &Path) -> u8 {
-    let config = match config::load(path) {
+    let mut config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("{problems}");
             return WRONG;
         }
     };
+    let without = config.fill_members();
     print_summary(path, &config);
+    for warning in without {
+        println!("warning: {warning}");
+    }
     OK
 }
 
@@ -40,6 +44,9 @@ fn print_summary(path: &Path, config: &Config) {
     }
     for upstream in &config.upstreams {
         print_upstream(upstream);
+        if let Some(discovery) = config.discoveries.get(&upstream.name) {
+            println!("    members from {}", discovery.source);
+        }
     }
     for warning in &config.warnings {
         println!("warning: {warning}");

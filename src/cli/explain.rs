@@ -39,13 +39,16 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<u8> {
 }
 
 fn by_file(args: &ExplainArgs, fields: &[(String, String)], path: &Path) -> anyhow::Result<u8> {
-    let config = match config::load(path) {
+    let mut config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("{problems}");
             return Ok(WRONG);
         }
     };
+    for problem in config.fill_members() {
+        eprintln!("ringway: {problem}");
+    }
     let desired = config.desired();
     let (snapshot, _) = build::build(&mut State::offline(&desired), desired, clock::now())?;
     let (head, secure) = match explain::request(&args.url, &args.method, fields) {

@@ -17,13 +17,16 @@ use anyhow::Context;
 /// # Errors
 /// When a ring cannot be built or the picture cannot be written.
 pub fn run(args: &RingArgs) -> anyhow::Result<u8> {
-    let config = match config::load(&args.config) {
+    let mut config = match config::load(&args.config) {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("{problems}");
             return Ok(WRONG);
         }
     };
+    for problem in config.fill_members() {
+        eprintln!("ringway: {problem}");
+    }
     let is_wanted = |upstream: &&Upstream| args.upstream.as_ref().is_none_or(|name| upstream.name.as_str() == name);
     let wanted: Vec<&Upstream> = config.upstreams.iter().filter(is_wanted).collect();
     if let (true, Some(name)) = (wanted.is_empty(), &args.upstream) {

@@ -5,6 +5,7 @@ use super::diagnostic::position;
 use super::table::SourceFile;
 use crate::base::files;
 use crate::base::hash::PlacementHash;
+use crate::discovery::folders;
 use std::path::Path;
 use std::path::PathBuf;
 use toml::de::DeTable;
@@ -111,22 +112,5 @@ pub fn folders(path: &Path, sources: Option<&Sources>) -> Vec<PathBuf> {
     let patterns = sources.into_iter().flat_map(|sources| includes(&sources.files[0].text));
     let base = path.parent().unwrap_or(Path::new(""));
     let patterns = patterns.map(|(pattern, _)| base.join(pattern));
-    folders_of([own].into_iter().chain(included).chain(patterns))
-}
-
-/// The folders in which a change may be one of these files'.
-pub fn folders_of(files: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    for file in files {
-        // A symlink is followed: what it points to may change as well as where it points.
-        let real = file.canonicalize().ok();
-        for file in [Some(file), real].into_iter().flatten() {
-            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            folders.push(folder.to_path_buf());
-        }
-    }
-    folders.sort();
-    folders.dedup();
-    folders.retain(|folder| folder.is_dir());
-    folders
+    folders::folders_of([own].into_iter().chain(included).chain(patterns))
 }

@@ -2,8 +2,8 @@
 //! told at once.
 pub mod action;
 pub mod diagnostic;
+pub mod discovery;
 pub mod files;
-pub mod folders;
 pub mod health_check;
 pub mod keys;
 pub mod listener;
@@ -21,7 +21,9 @@ pub mod watch;
 mod tests;
 
 use crate::admin;
+use crate::base::ids::UpstreamName;
 use crate::control::state::Desired;
+use crate::discovery::settings::Settings as Discovery;
 use crate::lifecycle;
 use crate::listener::settings::Settings as Listener;
 use crate::route::Route;
@@ -30,8 +32,10 @@ use crate::telemetry;
 use diagnostic::Diagnostic;
 use diagnostic::Diagnostics;
 use files::Sources;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use table::Place;
 use table::Reader;
 use table::Section;
@@ -52,6 +56,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[upstream.NAME]`
     pub upstreams: Vec<Upstream>,
+    /// Where the members of upstreams come from that have none of their own.
+    pub discoveries: BTreeMap<UpstreamName, Arc<Discovery>>,
     /// The files it was read from.
     pub sources: Sources,
     /// What works but is hardly wanted.
@@ -65,8 +71,23 @@ impl Config {
             listeners: self.listeners.iter().map(|listener| listener.name.clone()).collect(),
             routes: self.routes.clone(),
             upstreams: self.upstreams.clone(),
+            discoveries: self.discoveries.clone(),
             drain_timeout: self.server.drain_timeout,
         }
+    }
+
+    /// Fills in members that files name, or that were kept on disk, for questions about the file alone. Gives what is missing,
+    /// in words.
+    pub fn fill_members(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for upstream in &mut self.upstreams {
+            let Some(discovery) = self.discoveries.get(&upstream.name) else { continue };
+            match discovery.offline() {
+                Ok(members) => upstream.endpoints = members,
+                Err(why) => problems.push(format!("upstream \"{}\" has no members so far: {why}", upstream.name)),
+            }
+        }
+        problems
     }
 
     /// The files that TLS is made of, here and towards upstreams.
@@ -131,8 +152,8 @@ fn from_sources(
     if !problems.is_empty() {
         return Err(sorted(problems));
     }
-    let Parts { server, admin, log, listeners, routes, upstreams } = parts;
-    Ok(Config { server, admin, log, listeners, routes, upstreams, sources, warnings })
+    let Parts { server, admin, log, listeners, routes, upstreams, discoveries } = parts;
+    Ok(Config { server, admin, log, listeners, routes, upstreams, discoveries, sources, warnings })
 }
 
 struct Parts {
@@ -142,6 +163,7 @@ struct Parts {
     listeners: Vec<Listener>,
     routes: Vec<Route>,
     upstreams: Vec<Upstream>,
+    discoveries: BTreeMap<UpstreamName, Arc<Discovery>>,
 }
 
 fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
@@ -166,8 +188,8 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
         }
     }
     listener::check_unique(reader, &listeners);
-    let upstreams = upstreams(reader, tops);
-    let known = route::Known { listeners: &listeners, upstreams: &upstreams };
+    let (upstreams, discoveries) = upstreams(reader, tops);
+    let known = route::Known { listeners: &listeners, upstreams: &upstreams, discoveries: &discoveries };
     let mut routes = Vec::new();
     for top in tops {
         for section in top.tables(reader, "route", "route") {
@@ -204,6 +226,7 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
         listeners: listeners.into_iter().map(|found| found.value).collect(),
         routes: routes.into_iter().map(|found| found.value).collect(),
         upstreams,
+        discoveries,
     }
 }
 
@@ -233,8 +256,10 @@ fn single<'a>(reader: &mut Reader<'_>, tops: &[Section<'a>], name: &'static str)
     first.table(reader, name, name)
 }
 
-fn upstreams(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Vec<Upstream> {
-    let mut upstreams: Vec<Upstream> = Vec::new();
+type Discoveries = BTreeMap<UpstreamName, Arc<Discovery>>;
+
+fn upstreams(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> (Vec<Upstream>, Discoveries) {
+    let (mut upstreams, mut discoveries): (Vec<Upstream>, _) = (Vec::new(), BTreeMap::new());
     let mut places: Vec<Place> = Vec::new();
     for top in tops {
         for (name, section) in top.named_tables(reader, "upstream", "upstream.*") {
@@ -243,11 +268,13 @@ fn upstreams(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Vec<Upstream> {
                 reader.problem(&section.place, format!("upstream \"{name}\" stands in another file already, at {at}"));
                 continue;
             }
-            upstreams.push(upstream::read(reader, &name, &section));
+            let (upstream, discovery) = upstream::read(reader, &name, &section);
+            discoveries.extend(discovery.map(|discovery| (upstream.name.clone(), Arc::new(discovery))));
+            upstreams.push(upstream);
             places.push(section.place.clone());
         }
     }
-    upstreams
+    (upstreams, discoveries)
 }
 
 fn sorted(mut problems: Vec<Diagnostic>) -> Diagnostics {

@@ -54,6 +54,10 @@ fn kind(key: &Key) -> String {
     }
 }
 
+/// Before the table of an upstream whose members are learned: a route to it.
+const FOUND: &str =
+    "[[route]]\npath_prefix = \"/found\"\nupstream = \"found\"\nkey = [\"path\"]\n\n[upstream.found.discovery]";
+
 /// `config/full.toml`: every key at its default, those without one as a comment.
 pub fn full() -> String {
     let mut text = String::from("# Every key at its default. Keys without a default are shown as comments.\n");
@@ -70,6 +74,7 @@ pub fn full() -> String {
         ("[upstream.cache.load]", "upstream.*.load"),
         ("[upstream.cache.outlier]", "upstream.*.outlier"),
         ("[upstream.cache.health_check]", "upstream.*.health_check"),
+        (FOUND, "upstream.*.discovery"),
     ] {
         write!(text, "\n{header}\n").expect("a text takes all that is written");
         let names: Vec<&str> = super::keys::of_section(section).map(|key| key.name).collect();
@@ -87,8 +92,13 @@ fn key_lines(text: &mut String, section: &str, names: &[&str]) {
         }
         let sentence = key.doc.split_inclusive(". ").next().unwrap_or(key.doc).trim_end();
         writeln!(text, "# {sentence}").expect("a text takes all that is written");
-        // A route needs its upstream and key here, a listener its address: full.toml is a file that works.
-        let shown = key.required || (section == "route" && matches!(key.name, "upstream" | "key"));
+        // What a table needs stands there, be it one of several that would do: full.toml is a file that works.
+        let shown = match section {
+            "route" => matches!(key.name, "upstream" | "key"),
+            "upstream.*" => key.name == "endpoints",
+            "upstream.*.discovery" => key.name == "path",
+            _ => key.required,
+        };
         let line = match (shown, key.default) {
             (true, _) => format!("{} = {}", key.name, key.example),
             (false, "") => format!("# {} = {}", key.name, key.example),

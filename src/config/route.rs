@@ -8,6 +8,7 @@ use super::table::Section;
 use crate::base::ids::ListenerName;
 use crate::base::ids::RouteName;
 use crate::base::ids::UpstreamName;
+use crate::discovery::settings::Settings as Discovery;
 use crate::key::KeySpec;
 use crate::listener::settings::Settings as Listener;
 use crate::retry::policy;
@@ -23,6 +24,7 @@ use crate::route::action::OnMissingKey;
 use crate::route::host::HostPattern;
 use crate::route::path::PathPattern;
 use crate::snapshot::settings::Upstream;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a route may refer to.
@@ -31,6 +33,8 @@ pub struct Known<'a> {
     pub listeners: &'a [Found<Listener>],
     /// All upstreams.
     pub upstreams: &'a [Upstream],
+    /// Those whose members are learned.
+    pub discoveries: &'a BTreeMap<UpstreamName, Arc<Discovery>>,
 }
 
 /// Reads one `[[route]]`; `None` when it leads nowhere.
@@ -94,7 +98,7 @@ fn forward(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>, ma
         reader.problem(&wanted.place, format!("there is no [upstream.{}]{near}", wanted.value));
         return None;
     };
-    let mut forward = Forward::new(UpstreamName::new(&wanted.value), self::key(reader, section, &key, upstream));
+    let mut forward = Forward::new(UpstreamName::new(&wanted.value), self::key(reader, section, &key, upstream, known));
     forward.timeout = timeout.unwrap_or(forward.timeout);
     forward.upgrade = upgrade;
     forward.tunnel_timeout = tunnel_timeout.unwrap_or(forward.tunnel_timeout);
@@ -104,9 +108,15 @@ fn forward(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>, ma
     Some(forward)
 }
 
-fn key(reader: &mut Reader<'_>, section: &Section<'_>, key: &[Found<String>], upstream: &Upstream) -> Option<KeySpec> {
+fn key(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    key: &[Found<String>],
+    upstream: &Upstream,
+    known: &Known<'_>,
+) -> Option<KeySpec> {
     if key.is_empty() {
-        if upstream.endpoints.len() > 1 {
+        if upstream.endpoints.len() > 1 || known.discoveries.contains_key(&upstream.name) {
             let name = &upstream.name;
             reader.problem(&section.place("key"), format!(
                 "upstream \"{name}\" has several endpoints, so the route needs a key; write key = [\"path_and_query\"]"

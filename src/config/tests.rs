@@ -263,7 +263,7 @@ fn what_is_not_there_at_all_is_told() {
         let found = problems(&format!("{text}{endpoints}"));
         assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
     };
-    check("", "has no \"endpoints\"");
+    check("", "has no \"endpoints\" and no \"discovery\"");
     check("endpoints = []", "the list of endpoints is empty");
     check("endpoints = [{ id = \"a\", address = \"10.0.0.1:1\", weight = 0 }]", "all weights are 0");
     check(

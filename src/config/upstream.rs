@@ -1,4 +1,5 @@
 //! `[upstream.NAME]`, its endpoints, `ring` and `outlier`.
+use super::discovery;
 use super::health_check;
 use super::table::Found;
 use super::table::Place;
@@ -13,6 +14,7 @@ use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
 use crate::base::units;
 use crate::base::units::Ratio;
+use crate::discovery::settings::Settings as Discovery;
 use crate::health::outlier;
 use crate::ring;
 use crate::ring::build::MAX_POINTS;
@@ -26,8 +28,8 @@ const CACHE_LOAD_BOUND: Ratio = Ratio(1.25);
 /// Stands for the secret in a file that was not opened.
 pub const UNKNOWN_SECRET: [u8; 16] = [0; 16];
 
-/// Reads one `[upstream.NAME]`.
-pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstream {
+/// Reads one `[upstream.NAME]`, and where its members come from when they are not in the file.
+pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> (Upstream, Option<Discovery>) {
     section.check_names(reader);
     let mut upstream = Upstream::new(UpstreamName::new(name), endpoints(reader, section));
     let defaults = upstream.clone();
@@ -74,7 +76,28 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Upstr
     }
     check_size(reader, &section.place("endpoints"), &upstream);
     check_name(reader, &section.place("tls"), &upstream);
-    upstream
+    let discovery = discovery(reader, section, &upstream);
+    (upstream, discovery)
+}
+
+fn discovery(reader: &mut Reader<'_>, section: &Section<'_>, upstream: &Upstream) -> Option<Discovery> {
+    match (section.has("endpoints"), section.has("discovery")) {
+        (true, true) => {
+            let message = "an upstream has \"endpoints\" or \"discovery\", not both";
+            reader.problem(&section.place("discovery"), message);
+        }
+        (false, false) => reader.problem(
+            &section.place,
+            "[upstream.NAME] has no \"endpoints\" and no \"discovery\"; write endpoints = [{ id = \"c1\", address = \"10.0.0.1:8080\" }]",
+        ),
+        (true, false) => return None,
+        (false, true) => {}
+    }
+    if !section.has("discovery") {
+        return None;
+    }
+    let table = section.table(reader, "discovery", "upstream.*.discovery");
+    discovery::read(reader, &table, upstream)
 }
 
 fn endpoints(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<Endpoint> {

@@ -1,9 +1,10 @@
 //! File changes to one event: writes are waited out, and what counts is the content. What a change means is not known here.
 use super::files;
 use super::files::Sources;
-use super::folders::FolderWatch;
 use crate::base;
 use crate::base::hash::PlacementHash;
+use crate::discovery::folders;
+use crate::discovery::folders::FolderWatch;
 use std::path::PathBuf;
 
 /// Watches a configuration's files.
@@ -64,16 +65,16 @@ impl TlsWatch {
         self.files = files;
         // What was read before this moment may be older: the first look always is a change.
         self.digest = 0;
-        self.folders.get_or_insert_default().follow(files::folders_of(self.files.clone()));
+        self.folders.get_or_insert_default().follow(folders::folders_of(self.files.clone()));
     }
 
     /// Waits until a content differs from what was seen last, and has been quiet for a moment. May report once too often.
     pub async fn changed(&mut self) {
-        let Some(folders) = &mut self.folders else { return std::future::pending().await };
+        let Some(watch) = &mut self.folders else { return std::future::pending().await };
         loop {
             if self.digest != 0 {
-                folders.touched().await;
-                folders.follow(files::folders_of(self.files.clone()));
+                watch.touched().await;
+                watch.follow(folders::folders_of(self.files.clone()));
             }
             let now = digest(&self.files);
             if now != self.digest {

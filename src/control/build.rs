@@ -67,7 +67,14 @@ pub fn build(state: &mut State, desired: Desired, now: Instant) -> Result<(Snaps
     let mut rings = Vec::new();
     for settings in &desired.upstreams {
         let before = state.groups.get(&settings.name);
-        let group = build_group(before, settings, &state.names, state.workers, &mut last_uid)?;
+        let is_discovered = desired.discoveries.contains_key(&settings.name);
+        let members = state.members_of(&settings.name).filter(|_| is_discovered);
+        let settings = match members {
+            Some(members) => &settings::Upstream { endpoints: members.to_vec(), ..settings.clone() },
+            None => settings,
+        };
+        let mut group = build_group(before, settings, &state.names, state.workers, &mut last_uid)?;
+        group.membership = state.memberships.get(&settings.name).filter(|_| is_discovered).cloned();
         if before.is_none_or(|before| !Arc::ptr_eq(&before.ring, &group.ring)) {
             let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
             rings.push((settings.name.clone(), group.change.moved, fingerprint));
@@ -81,6 +88,7 @@ pub fn build(state: &mut State, desired: Desired, now: Instant) -> Result<(Snaps
     state.drain_timeout = desired.drain_timeout;
     remove(state, &groups, now);
     state.names.retain(|name, _| wanted.contains_key(name));
+    state.members.retain(|name, _| desired.discoveries.contains_key(name));
     (state.groups, state.counters, state.last_uid) = (groups, counters, last_uid);
     state.generation += 1;
     state.serial += 1;
@@ -119,6 +127,40 @@ pub fn readdress(
     state.groups = groups;
     state.generation += 1;
     Some(Snapshot { generation: state.generation, ..rebuild_masks(state, last) })
+}
+
+/// The same world after an upstream has other members; `None` when that changes nothing.
+///
+/// # Errors
+/// When its ring cannot be built; then nothing changes.
+pub fn repopulate(
+    state: &mut State,
+    last: &Snapshot,
+    upstream: &UpstreamName,
+    members: Arc<[settings::Endpoint]>,
+    now: Instant,
+) -> Result<Option<(Snapshot, Published)>, BuildError> {
+    let Some(before) = state.groups.get(upstream).filter(|group| group.settings.endpoints[..] != members[..]) else {
+        return Ok(None);
+    };
+    let settings = settings::Upstream { endpoints: members.to_vec(), ..(*before.settings).clone() };
+    let mut group = build_group(Some(before), &settings, &state.names, state.workers, &mut state.last_uid)?;
+    group.membership = before.membership.clone();
+    let mut rings = Vec::new();
+    if !Arc::ptr_eq(&before.ring, &group.ring) {
+        let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
+        rings.push((upstream.clone(), group.change.moved, fingerprint));
+    }
+    state.members.insert(upstream.clone(), members);
+    let before = state.groups.insert(upstream.clone(), group);
+    let before = BTreeMap::from_iter(before.map(|before| (upstream.clone(), before)));
+    let until = now + state.drain_timeout;
+    let gone = removed(&before, &state.groups);
+    state.removed.extend(gone.into_iter().map(|uid| (uid, until)));
+    state.generation += 1;
+    let generation = state.generation;
+    let snapshot = Snapshot { generation, ..rebuild_masks(state, last) };
+    Ok(Some((snapshot, Published { generation, rings })))
 }
 
 /// Notes which endpoints are in use no more, so that what still hangs on them ends in time.
@@ -177,6 +219,7 @@ fn build_group(
         mask: Mask::default(),
         budget: before.map_or_else(Default::default, |before| before.budget.clone()),
         stats: before.map_or_else(|| Arc::new(PerWorker::new(workers)), |before| before.stats.clone()),
+        membership: None,
     };
     group.mask = apply::mask_of(&group);
     Ok(group)
@@ -262,6 +305,7 @@ fn upstream_of(group: &Group) -> Upstream {
         mask: group.mask.clone(),
         budget: group.budget.clone(),
         stats: group.stats.clone(),
+        membership: group.membership.clone(),
     }
 }
 

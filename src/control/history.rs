@@ -26,6 +26,8 @@ pub enum Cause {
     Drain,
     /// An operator took it back.
     Undrain,
+    /// An upstream's source has other members.
+    Discovery,
 }
 
 impl Cause {
@@ -38,6 +40,7 @@ impl Cause {
             Self::Admin => "admin",
             Self::Drain => "drain",
             Self::Undrain => "undrain",
+            Self::Discovery => "discovery",
         }
     }
 }

@@ -3,6 +3,7 @@ pub mod apply;
 pub mod build;
 pub mod checks;
 pub mod history;
+mod members;
 pub mod naming;
 pub mod state;
 
@@ -11,6 +12,8 @@ use crate::base::clock;
 use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
 use crate::discovery::names::Names;
+use crate::discovery::runner::Runners;
+use crate::discovery::settings::Settings as Discovery;
 use crate::probe::Answer;
 use crate::ring::fingerprint::Fingerprint;
 use crate::snapshot::Snapshot;
@@ -26,6 +29,7 @@ use history::Change;
 use history::History;
 use state::Desired;
 use state::State;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,8 +119,11 @@ pub struct Control {
     attention: Arc<Notify>,
     checks: Checks,
     names: Names,
+    sources: Runners,
     /// What the settings in force name, and how often it is looked up.
     wanted: HashMap<HostPort, Duration>,
+    /// Where the settings in force have members from.
+    discoveries: BTreeMap<UpstreamName, Arc<Discovery>>,
     history: History,
 }
 
@@ -128,7 +135,9 @@ impl Control {
     pub async fn new(desired: Desired, workers: usize) -> Result<(Self, ControlHandle), BuildError> {
         let mut state = State::new(workers);
         let mut names = Names::default();
-        let wanted = desired.names();
+        let (wanted, discoveries) = (desired.names(), desired.discoveries.clone());
+        let mut sources = Runners::default();
+        members::begin(&mut sources, &mut state, &desired).await;
         naming::begin(&mut names, &mut state, &desired).await;
         let (first, Published { generation, rings }) = build::build(&mut state, desired, clock::now())?;
         let (history, at) = (History::default(), clock::since_epoch());
@@ -142,7 +151,9 @@ impl Control {
             attention: Arc::new(Notify::new()),
             checks: Checks::default(),
             names,
+            sources,
             wanted,
+            discoveries,
             history,
         };
         Ok((control, ControlHandle { events: sender }))
@@ -176,6 +187,7 @@ impl Control {
                     None => return,
                 },
                 answer = self.names.next() => self.learn(answer),
+                update = self.sources.next() => self.populate(update),
                 answers = self.checks.answers() => self.hear(answers),
                 () = self.attention.notified() => {
                     self.tick(&remote).await;
@@ -189,12 +201,16 @@ impl Control {
 
     async fn replace(&mut self, desired: Desired, cause: Cause) -> Result<Published, ControlError> {
         self.look_ahead(&desired).await;
+        self.ask_ahead(&desired).await;
         let wanted = desired.names();
+        let discoveries = desired.discoveries.clone();
         let built = build::build(&mut self.state, desired, clock::now());
         if built.is_ok() {
             self.wanted = wanted;
+            self.discoveries = discoveries;
         }
         self.names.want(&self.wanted);
+        self.ask_only_wanted();
         let (snapshot, published) = built?;
         let what = diff::diff(&self.handle.load(), &snapshot);
         self.publish(snapshot);

@@ -6,6 +6,7 @@ use crate::base::ids::EndpointId;
 use crate::base::ids::ListenerName;
 use crate::base::ids::RouteName;
 use crate::base::ids::UpstreamName;
+use crate::discovery::settings::Settings as Discovery;
 use crate::health::Availability;
 use crate::health::outlier::Ejection;
 use crate::health::share::Window;
@@ -17,6 +18,7 @@ use crate::ring::Ring;
 use crate::route::Route;
 use crate::route::rate_limit::RateLimit;
 use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::membership::Membership;
 use crate::snapshot::settings;
 use crate::snapshot::stats;
 use crate::snapshot::upstream::Mask;
@@ -37,6 +39,8 @@ pub struct Desired {
     pub routes: Vec<Route>,
     /// Upstreams.
     pub upstreams: Vec<settings::Upstream>,
+    /// Where the members of upstreams come from that have none of their own.
+    pub discoveries: BTreeMap<UpstreamName, Arc<Discovery>>,
     /// How long a request may hang on an endpoint that was removed.
     pub drain_timeout: Duration,
 }
@@ -56,6 +60,10 @@ pub struct State {
     pub groups: BTreeMap<UpstreamName, Group>,
     /// Where names of endpoints led when they were last looked up with success.
     pub names: HashMap<HostPort, Arc<[Address]>>,
+    /// The members of discovered upstreams.
+    pub members: HashMap<UpstreamName, Arc<[settings::Endpoint]>>,
+    /// How it stands with their sources.
+    pub memberships: HashMap<UpstreamName, Arc<Membership>>,
     /// How long a request may hang on an endpoint that was removed.
     pub drain_timeout: Duration,
     /// Endpoints that were removed, by uid, and when what still hangs on them is closed.
@@ -97,6 +105,8 @@ pub struct Group {
     pub budget: Arc<RetryBudget>,
     /// Its counters.
     pub stats: Arc<stats::Upstream>,
+    /// How it stands with the source of its members, if it has one.
+    pub membership: Option<Arc<Membership>>,
 }
 
 /// One endpoint and what is known of its health.
@@ -162,6 +172,12 @@ impl State {
         Self { names, ..Self::new(1) }
     }
 
+    /// The members of an upstream whose source was asked; before its first answer those it had in the file.
+    pub fn members_of(&self, upstream: &UpstreamName) -> Option<&[settings::Endpoint]> {
+        let in_force = || self.groups.get(upstream).map(|group| group.settings.endpoints.as_slice());
+        self.members.get(upstream).map(|members| &**members).or_else(in_force)
+    }
+
     /// A state in which nothing is wanted yet.
     pub fn new(workers: usize) -> Self {
         Self {
@@ -171,6 +187,8 @@ impl State {
             last_uid: 0,
             groups: BTreeMap::new(),
             names: HashMap::new(),
+            members: HashMap::new(),
+            memberships: HashMap::new(),
             drain_timeout: Duration::ZERO,
             removed: Vec::new(),
             counters: Counters::default(),

@@ -7,6 +7,7 @@ use crate::ring::Ring;
 use crate::ring::Slot;
 use crate::ring::bounded;
 use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::membership::Membership;
 use crate::snapshot::settings;
 use crate::snapshot::stats;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct Upstream {
     pub budget: Arc<RetryBudget>,
     /// Its counters.
     pub stats: Arc<stats::Upstream>,
+    /// How it stands with the source of its members; `None` when they are in the file.
+    pub membership: Option<Arc<Membership>>,
 }
 
 /// What the load bound needs to know of a moment beside what is counted.

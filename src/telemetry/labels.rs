@@ -138,3 +138,21 @@ labels! {
         Failure = "failure",
     }
 }
+
+labels! {
+    /// Why a list of members, or a part of it, was not taken up.
+    HeldBack {
+        /// It cannot be read.
+        Unreadable = "unreadable",
+        /// A member of it cannot be one, and was left out.
+        Member = "member",
+        /// No ring can be made of it.
+        Unusable = "unusable",
+        /// It has too few members.
+        MinMembers = "min_members",
+        /// It has too many.
+        MaxMembers = "max_members",
+        /// It would remove so many that they must stay missing first.
+        MaxDrop = "max_drop",
+    }
+}

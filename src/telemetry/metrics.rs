@@ -62,6 +62,10 @@ families! {
     ENDPOINT_KEY_SHARE = Gauge "ringway_endpoint_key_share" ["upstream", "endpoint"] "Share of the key space that an endpoint owns, 0 to 1.";
     HEALTH_CHECKS = Counter "ringway_health_checks_total" ["upstream", "endpoint", "result"] "Active health checks by result: success, failure.";
     LOOK_UPS = Counter "ringway_look_ups_total" ["upstream", "endpoint", "result"] "Look-ups of an endpoint's host name; none for addresses of numbers.";
+    MEMBERS = Gauge "ringway_members" ["upstream"] "Endpoints of an upstream now, whatever their health.";
+    MEMBERSHIP_AGE = Gauge "ringway_membership_age_seconds" ["upstream"] "Time since the source of an upstream's members last gave a list that may be used; no series before the first.";
+    MEMBERSHIP_APPLY = Histogram "ringway_membership_apply_seconds" ["upstream"] "Time from another list of members to its ring in force.";
+    MEMBERSHIP_HELD_BACK = Counter "ringway_membership_held_back_total" ["upstream", "reason"] "Lists of members, or parts of them, that were not taken up as they came: unreadable, member (left out), unusable, min_members, max_members, max_drop (stay for settle).";
     EJECTIONS = Counter "ringway_ejections_total" ["upstream", "endpoint"] "Times an endpoint was taken out for failing in real traffic.";
     KEY_MISSING = Counter "ringway_key_missing_total" ["route"] "Requests that had no key.";
     RATE_LIMITED = Counter "ringway_rate_limited_total" ["route"] "Requests that came too soon for the route's rate_limit and got 429.";

@@ -140,7 +140,7 @@ fn the_demo_serves_and_says_what_to_try() {
 fn the_schema_and_completions_are_printed() {
     let schema = command(&["schema"]);
     let value: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
-    assert_eq!(value["properties"]["upstream"]["additionalProperties"]["required"], serde_json::json!(["endpoints"]));
+    assert_eq!(value["properties"]["listener"]["items"]["required"], serde_json::json!(["address"]));
     for (shell, expected) in [("bash", "complete -F"), ("zsh", "#compdef ringway"), ("fish", "complete -c ringway")] {
         let said = text(&command(&["completions", shell]).stdout);
         assert!(said.contains(expected) && said.contains("explain"), "{shell}: {said}");

@@ -29,6 +29,7 @@ mod http2_attacks;
 mod ketama;
 mod leaving;
 mod load;
+mod members;
 mod overload;
 mod packaging;
 mod plan;

@@ -3,6 +3,7 @@ use notify::RecommendedWatcher;
 use notify::RecursiveMode;
 use notify::Watcher;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,4 +84,21 @@ impl FolderWatch {
         }
         self.watched = watched;
     }
+}
+
+/// The folders in which a change may be one of these files'.
+pub fn folders_of(files: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    for file in files {
+        // A symlink is followed: what it points to may change as well as where it points.
+        let real = file.canonicalize().ok();
+        for file in [Some(file), real].into_iter().flatten() {
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            folders.push(folder.to_path_buf());
+        }
+    }
+    folders.sort();
+    folders.dedup();
+    folders.retain(|folder| folder.is_dir());
+    folders
 }

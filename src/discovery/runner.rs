@@ -1,0 +1,296 @@
+//! The one loop of each discovered upstream: next answer, judgement, update; what is wrong is told once and counted. Which
+//! source it is is not known here.
+use super::EndpointSet;
+use super::Provider;
+use super::ProviderError;
+use super::judge::Judge;
+use super::judge::Verdict;
+use super::list;
+use super::settings::Settings;
+use crate::base::clock;
+use crate::base::ids::UpstreamName;
+use crate::snapshot::membership::Membership;
+use crate::snapshot::settings::Endpoint;
+use crate::telemetry::labels::HeldBack;
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// How long a first answer is waited for before the last list on disk serves.
+const FIRST_ANSWER: Duration = Duration::from_millis(1500);
+/// Shortest time between two updates of one upstream: many members that come at once are a few changes.
+const MIN_PAUSE: Duration = Duration::from_millis(50);
+/// Updates that may wait; a source that has one more waits with it.
+const MAX_UPDATES: usize = 64;
+
+/// Another list for an upstream.
+#[derive(Debug)]
+pub struct Update {
+    /// Whose.
+    pub upstream: UpstreamName,
+    /// The list from now on; `None`: there is no answer so far, nobody need wait for it.
+    pub members: Option<Arc<[Endpoint]>>,
+    /// When it was learned.
+    pub at: Instant,
+    serial: u64,
+}
+
+/// The sources that are asked.
+#[derive(Debug)]
+pub struct Runners {
+    running: BTreeMap<UpstreamName, Running>,
+    updates: mpsc::Receiver<Update>,
+    sender: mpsc::Sender<Update>,
+    last_serial: u64,
+}
+
+#[derive(Debug)]
+struct Running {
+    settings: Arc<Settings>,
+    membership: Arc<Membership>,
+    serial: u64,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Default for Runners {
+    fn default() -> Self {
+        let (sender, updates) = mpsc::channel(MAX_UPDATES);
+        Self { running: BTreeMap::new(), updates, sender, last_serial: 0 }
+    }
+}
+
+impl Runners {
+    /// Has these sources asked, and no others; one whose settings are the same goes on. `current` are the lists in force.
+    /// Gives the upstreams whose source was begun.
+    pub fn want(
+        &mut self,
+        wanted: &BTreeMap<UpstreamName, Arc<Settings>>,
+        current: impl Fn(&UpstreamName) -> Arc<[Endpoint]>,
+    ) -> Vec<UpstreamName> {
+        self.running.retain(|name, _| wanted.contains_key(name));
+        let mut begun = Vec::new();
+        for (name, settings) in wanted {
+            if self.running.get(name).is_some_and(|running| running.settings == *settings) {
+                continue;
+            }
+            let membership = self.running.get(name).map(|running| running.membership.clone()).unwrap_or_default();
+            membership.update(|seen| seen.source = settings.source.to_string());
+            self.last_serial += 1;
+            let runner = Runner {
+                upstream: name.clone(),
+                serial: self.last_serial,
+                judge: Judge::new(settings.clone(), &current(name)),
+                settings: settings.clone(),
+                membership: membership.clone(),
+                updates: self.sender.clone(),
+                is_first: true,
+                next_update: clock::now(),
+                unsent: None,
+            };
+            let task = tokio::spawn(runner.run());
+            let running = Running { settings: settings.clone(), membership, serial: self.last_serial, task };
+            self.running.insert(name.clone(), running);
+            begun.push(name.clone());
+        }
+        begun
+    }
+
+    /// How it stands with a source.
+    pub fn membership(&self, upstream: &UpstreamName) -> Option<Arc<Membership>> {
+        self.running.get(upstream).map(|running| running.membership.clone())
+    }
+
+    /// Waits for the next update of a source that is still asked. Cancelling it loses none.
+    pub async fn next(&mut self) -> Update {
+        loop {
+            // It never ends: a sender is held here.
+            let Some(update) = self.updates.recv().await else { return std::future::pending().await };
+            if self.running.get(&update.upstream).is_some_and(|running| running.serial == update.serial) {
+                return update;
+            }
+        }
+    }
+}
+
+struct Runner {
+    upstream: UpstreamName,
+    serial: u64,
+    settings: Arc<Settings>,
+    judge: Judge,
+    membership: Arc<Membership>,
+    updates: mpsc::Sender<Update>,
+    /// Nothing has been told yet.
+    is_first: bool,
+    /// Before this no other update goes out.
+    next_update: Instant,
+    /// The newest list, and when its change was learned.
+    unsent: Option<(Arc<[Endpoint]>, Instant)>,
+}
+
+impl Runner {
+    async fn run(mut self) {
+        let mut provider = Provider::new(&self.settings);
+        let last_call = clock::now() + FIRST_ANSWER;
+        loop {
+            let mut next = pin!(provider.next());
+            let answer = loop {
+                let due = [
+                    self.judge.due(),
+                    self.unsent.is_some().then_some(self.next_update),
+                    self.is_first.then_some(last_call),
+                ];
+                let due = due.into_iter().flatten().min();
+                let pause = async {
+                    match due {
+                        Some(due) => tokio::time::sleep_until(due.into()).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    answer = &mut next => break answer,
+                    () = pause => {}
+                }
+                let now = clock::now();
+                let verdict = self.judge.look(now);
+                self.take(verdict, now);
+                if self.is_first && now >= last_call && self.unsent.is_none() {
+                    self.begin_without_answer(now);
+                }
+                if !self.send().await {
+                    return;
+                }
+            };
+            self.hear(answer, clock::now());
+            if !self.send().await {
+                return;
+            }
+        }
+    }
+
+    fn hear(&mut self, answer: Result<EndpointSet, ProviderError>, now: Instant) {
+        let heard = match answer {
+            Ok(mut set) => {
+                let left_out = std::mem::take(&mut set.left_out);
+                self.judge.hear(set, now).map(|verdict| (verdict, left_out))
+            }
+            Err(error) => {
+                self.refuse(HeldBack::Unreadable, error.to_string());
+                if self.is_first {
+                    self.begin_without_answer(now);
+                }
+                return;
+            }
+        };
+        match heard {
+            Ok((verdict, left_out)) => {
+                self.membership.update(|seen| seen.confirmed = Some(now));
+                self.note(
+                    left_out.first().map(|first| (HeldBack::Member, format!("{} left out: {first}", left_out.len()))),
+                );
+                self.take(verdict, now);
+            }
+            Err(refused) => {
+                self.refuse(refused.reason, refused.why);
+                if self.is_first {
+                    self.begin_without_answer(now);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, verdict: Verdict, now: Instant) {
+        let waiting = self.judge.waiting();
+        self.membership.update(|seen| seen.waiting = waiting);
+        if verdict.newly_held > 0 {
+            self.membership.held_back[HeldBack::MaxDrop as usize].add(1);
+            let settle = self.settings.settle;
+            tracing::warn!(upstream = %self.upstream, members = waiting, ?settle, "Too many members are missing at once: they stay until they have been missing for long enough.");
+        }
+        if let Some(members) = verdict.members {
+            let since = self.unsent.take().map_or(now, |(_, since)| since);
+            self.unsent = Some((members, since));
+        }
+    }
+
+    fn refuse(&mut self, reason: HeldBack, why: String) {
+        self.note(Some((reason, why)));
+    }
+
+    /// Counts and tells a problem once, as long as it stays the same; `None` when there is none any more.
+    fn note(&self, problem: Option<(HeldBack, String)>) {
+        let why = problem.as_ref().map(|(_, why)| why.clone());
+        let before = self.membership.update(|seen| std::mem::replace(&mut seen.problem, why.clone()));
+        if before == why {
+            return;
+        }
+        match problem {
+            Some((reason @ HeldBack::Member, why)) => {
+                self.membership.held_back[reason as usize].add(1);
+                tracing::warn!(upstream = %self.upstream, why, "Not all members can be used.");
+            }
+            Some((reason, why)) => {
+                self.membership.held_back[reason as usize].add(1);
+                tracing::error!(upstream = %self.upstream, why, "The members are refused, the last good ones stay.");
+            }
+            None => tracing::info!(upstream = %self.upstream, "The members can be read and used again."),
+        }
+    }
+
+    /// The last list on disk serves, if there is one.
+    fn begin_without_answer(&mut self, now: Instant) {
+        let Some(path) = &self.settings.snapshot else { return };
+        match list::read(path, &self.settings.allow) {
+            Ok(members) if self.settings.unusable(&members).is_none() => {
+                tracing::warn!(upstream = %self.upstream, members = members.len(), path = %path.display(), "There is no answer: the last members on disk serve.");
+                self.judge = Judge::new(self.settings.clone(), &members);
+                self.unsent = Some((members.into(), now));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(upstream = %self.upstream, %error, "There are no last members on disk."),
+        }
+    }
+
+    /// Sends what is to be told, unless it is too soon. Says whether anybody listens.
+    async fn send(&mut self) -> bool {
+        let now = clock::now();
+        if now < self.next_update || (self.unsent.is_none() && !self.is_first) {
+            return true;
+        }
+        let (members, at) = match self.unsent.take() {
+            Some((members, at)) => (Some(members), at),
+            None => (None, now),
+        };
+        self.is_first = false;
+        let update = Update { upstream: self.upstream.clone(), members: members.clone(), at, serial: self.serial };
+        let is_heard = self.updates.send(update).await.is_ok();
+        if let Some(members) = members {
+            self.next_update = now + MIN_PAUSE;
+            self.keep(members).await;
+        }
+        is_heard
+    }
+
+    /// Writes the list to disk.
+    async fn keep(&self, members: Arc<[Endpoint]>) {
+        let Some(path) = self.settings.snapshot.clone() else { return };
+        let upstream = self.upstream.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            if let Err(error) = list::write(&path, &members) {
+                tracing::warn!(%upstream, path = %path.display(), %error, "The members could not be kept on disk.");
+            }
+        });
+        if let Err(error) = written.await {
+            tracing::warn!(upstream = %self.upstream, %error, "The members could not be kept on disk.");
+        }
+    }
+}

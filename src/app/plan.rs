@@ -13,11 +13,14 @@ use crate::snapshot::Snapshot;
 pub(super) fn of_sent(text: &str, snapshot: &Snapshot) -> Result<Plan, String> {
     let mut config = config::parse_sent(text).map_err(|problems| problems.to_string())?;
     for upstream in &mut config.upstreams {
-        let running = snapshot.upstream_named(&upstream.name).map(|running| running.ring.settings().hash);
-        if let (PlacementHash::Keyed(UNKNOWN_SECRET), Some(hash @ PlacementHash::Keyed(_))) =
-            (upstream.ring.hash, running)
+        let Some(running) = snapshot.upstream_named(&upstream.name) else { continue };
+        if let (PlacementHash::Keyed(UNKNOWN_SECRET), hash @ PlacementHash::Keyed(_)) =
+            (upstream.ring.hash, running.ring.settings().hash)
         {
             upstream.ring.hash = hash;
+        }
+        if config.discoveries.contains_key(&upstream.name) {
+            upstream.endpoints.clone_from(&running.settings.endpoints);
         }
     }
     let after = World::of_settings(&config.routes, &config.upstreams).map_err(|error| error.to_string())?;

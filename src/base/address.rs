@@ -104,7 +104,7 @@ impl FromStr for Address {
 
 impl HostPort {
     /// Whether a text can be the name of a host. Names that end in a number are mistaken or shortened addresses.
-    fn is_host(text: &str) -> bool {
+    pub fn is_host(text: &str) -> bool {
         let text = text.strip_suffix('.').unwrap_or(text);
         let is_label = |label: &str| {
             (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))

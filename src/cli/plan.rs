@@ -30,13 +30,18 @@ const MOST_SAME: usize = 12;
 /// # Errors
 /// When a ring cannot be built.
 pub fn run(args: &PlanArgs) -> anyhow::Result<u8> {
-    let (old, new) = match both(&args.old, &args.new) {
+    let (mut old, mut new) = match both(&args.old, &args.new) {
         Ok(both) => both,
         Err(problems) => {
             eprintln!("{problems}");
             return Ok(WRONG);
         }
     };
+    for (config, path) in [(&mut old, &args.old), (&mut new, &args.new)] {
+        for problem in config.fill_members() {
+            eprintln!("ringway: {}: {problem}", path.display());
+        }
+    }
     let before = World::of_settings(&old.routes, &old.upstreams)?;
     let after = World::of_settings(&new.routes, &new.upstreams)?;
     let mut plan = Plan::of(&before, &after);

@@ -2,16 +2,23 @@
 use super::listener;
 use super::table::Reader;
 use super::table::Section;
+use crate::base::address::HostPort;
+use crate::discovery::dns::Question;
+use crate::discovery::dns::Records;
 use crate::discovery::settings::Allowed;
 use crate::discovery::settings::Settings;
 use crate::discovery::settings::Source;
 use crate::snapshot::settings::Upstream;
+use std::net::IpAddr;
+use std::net::SocketAddr;
 
 /// Reads the table of an upstream whose other settings are known; `None` when it names no source.
 pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, upstream: &Upstream) -> Option<Settings> {
     section.check_names(reader);
-    section.choice(reader, "provider");
-    let source = file(reader, section);
+    let source = match section.choice(reader, "provider") {
+        "dns" => dns(reader, section),
+        _ => file(reader, section),
+    };
     let snapshot = section.text(reader, "snapshot");
     if let (Some(kept), Some(Source::File(path))) = (&snapshot, &source)
         && path.as_os_str() == kept.value.as_str()
@@ -42,6 +49,7 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, upstream: &Upstream)
 }
 
 fn file(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
+    refuse(reader, section, &["name", "port", "records", "resolvers"], "a file has");
     let Some(path) = section.text(reader, "path") else {
         if !section.has("path") {
             let message = "a list in a file needs its \"path\"; write path = \"/etc/ringway/members.toml\"";
@@ -54,4 +62,47 @@ fn file(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
         reader.problem(&path.place, message);
     }
     Some(Source::File(path.value.into()))
+}
+
+fn dns(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
+    refuse(reader, section, &["path"], "DNS has");
+    let name = section.text(reader, "name");
+    if name.is_none() && !section.has("name") {
+        reader.problem(&section.place, "there is no \"name\" to look up; write name = \"app.example.com\"");
+    }
+    let name = name.and_then(|name| {
+        let is_host = HostPort::is_host(&name.value);
+        if !is_host {
+            reader.problem(&name.place, format!("\"{}\" cannot be the name of a host or a service", name.value));
+        }
+        is_host.then(|| name.value.trim_end_matches('.').to_ascii_lowercase())
+    });
+    let port = section.integer(reader, "port");
+    let is_service = section.choice(reader, "records") == "srv";
+    if is_service && port.is_some() {
+        reader.problem(&section.place("port"), "records of a service name their own ports; leave \"port\" out");
+    }
+    if !is_service && port.is_none() && !section.has("port") {
+        reader.problem(&section.place, "addresses have no port of their own; write port = 8080");
+    }
+    let mut resolvers = Vec::new();
+    for text in section.texts(reader, "resolvers") {
+        let with_port = text.value.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
+        match with_port.or_else(|| Some(SocketAddr::new(text.value.parse::<IpAddr>().ok()?, 53))) {
+            Some(address) => resolvers.push(address),
+            None => {
+                let message = format!("\"{}\" is not the address of a name server; write \"10.0.0.53\"", text.value);
+                reader.problem(&text.place, message);
+            }
+        }
+    }
+    let records = if is_service { Records::Service } else { Records::Addresses(port? as u16) };
+    Some(Source::Dns(Question { name: name?, records, resolvers }))
+}
+
+/// Keys of another source than the one that is named would do nothing.
+fn refuse(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str], who: &str) {
+    for name in names.iter().filter(|name| section.has(name)) {
+        reader.problem(&section.place(name), format!("{who} no \"{name}\"; leave it out, or name another provider"));
+    }
 }

@@ -1,5 +1,6 @@
 //! Who belongs to an upstream, and where: what is asked of the outside, again and again. What the answers change is decided
 //! elsewhere.
+pub mod dns;
 pub mod file;
 pub mod folders;
 pub mod judge;
@@ -9,6 +10,8 @@ pub mod runner;
 pub mod settings;
 
 use crate::snapshot::settings::Endpoint;
+use dns::Dns;
+use dns::client::DnsError;
 use file::File;
 use settings::Settings;
 use settings::Source;
@@ -29,6 +32,9 @@ pub enum ProviderError {
     /// The list cannot be read.
     #[error(transparent)]
     List(#[from] list::ListError),
+    /// The name servers have no answer.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
 }
 
 /// A source of membership.
@@ -36,6 +42,8 @@ pub enum ProviderError {
 pub enum Provider {
     /// A file.
     File(File),
+    /// A name.
+    Dns(Dns),
 }
 
 impl Provider {
@@ -43,6 +51,7 @@ impl Provider {
     pub fn new(settings: &Settings) -> Self {
         match &settings.source {
             Source::File(path) => Self::File(File::new(path.clone(), settings.allow.clone())),
+            Source::Dns(question) => Self::Dns(Dns::new(question.clone(), settings.allow.clone())),
         }
     }
 
@@ -53,6 +62,7 @@ impl Provider {
     pub async fn next(&mut self) -> Result<EndpointSet, ProviderError> {
         match self {
             Self::File(file) => file.next().await,
+            Self::Dns(dns) => dns.next().await,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Where an upstream's members come from, and what a list of them must be to be taken up.
 use super::EndpointSet;
+use super::dns::Question;
+use super::dns::Records;
 use super::judge::Judge;
 use super::list;
 use crate::base::clock;
@@ -39,12 +41,16 @@ pub struct Settings {
 pub enum Source {
     /// A file, TOML or JSON.
     File(PathBuf),
+    /// A name of DNS.
+    Dns(Question),
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Dns(Question { name, records: Records::Addresses(port), .. }) => write!(f, "dns {name}, port {port}"),
+            Self::Dns(Question { name, records: Records::Service, .. }) => write!(f, "dns service {name}"),
         }
     }
 }
@@ -72,17 +78,22 @@ impl Allowed {
 }
 
 impl Settings {
-    /// The members without asking anybody but the disk.
+    /// The members without asking anybody but the disk; none when only a running proxy can know them.
     ///
     /// # Errors
-    /// Why there are none, in words.
+    /// Why there are none although there should be, in words.
     pub fn offline(&self) -> Result<Vec<Endpoint>, String> {
-        let Source::File(path) = &self.source;
-        let found = list::read(path, &self.allow).map_err(|error| error.to_string());
-        let members = match (found, &self.snapshot) {
-            (Err(why), Some(kept)) => list::read(kept, &self.allow).map_err(|_| why)?,
-            (found, _) => found?,
+        let kept = || self.snapshot.as_ref().and_then(|kept| list::read(kept, &self.allow).ok());
+        let members = match &self.source {
+            Source::File(path) => match list::read(path, &self.allow) {
+                Ok(members) => members,
+                Err(error) => kept().ok_or_else(|| error.to_string())?,
+            },
+            Source::Dns(_) => kept().unwrap_or_default(),
         };
+        if members.is_empty() {
+            return Ok(members);
+        }
         let start =
             Judge::new(Arc::new(self.clone()), &[]).hear(EndpointSet { members, left_out: Vec::new() }, clock::now());
         let verdict = start.map_err(|refused| refused.why)?;

@@ -16,6 +16,7 @@ mod checks;
 mod cli;
 mod dashboard;
 mod differential;
+mod dns;
 mod drain;
 mod faults;
 mod framing;

@@ -88,6 +88,9 @@ fn members_are_there_from_the_first_request_and_change_with_the_file() {
     assert_eq!(metrics.get("ringway_members{upstream=\"u\"}"), 2.0);
     assert_eq!(metrics.get("ringway_membership_apply_seconds_count{upstream=\"u\"}"), 2.0);
     assert!(metrics.get("ringway_membership_age_seconds{upstream=\"u\"}") >= 0.0);
+    let plan = ringway.admin_post("/api/v1/plan", &std::fs::read_to_string(ringway.config_path()).unwrap()).unwrap();
+    let plan: serde_json::Value = serde_json::from_str(plan.text()).unwrap();
+    assert_eq!(plan["moved"], 0.0, "what is learned moves nothing: {plan}");
     let history = ringway.admin_get("/api/v1/history").unwrap();
     assert!(history.text().contains("\"discovery\"") && history.text().contains("endpoint u/c added"));
 }
@@ -206,6 +209,8 @@ fn check_ring_and_explain_know_the_list() {
     let (told, is_fine) = run(&["check", "-c", "FILE"]);
     assert!(is_fine && told.contains("upstream u: 2 endpoints") && told.contains("members from file"), "{told}");
     assert!(run(&["ring", "-c", "FILE"]).0.contains("2 endpoints"));
+    let (told, is_same) = run(&["plan", "FILE", "FILE"]);
+    assert!(is_same, "{told}");
     assert!(run(&["explain", "-c", "FILE", "http://x.example/k"]).0.contains("candidates\n  "));
     listed.write("{");
     let (told, is_fine) = run(&["check", "-c", "FILE"]);

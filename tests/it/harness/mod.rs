@@ -1,6 +1,7 @@
 //! What every story needs: an origin that does as told, the program itself, a client that sees bytes, a real nginx.
 //! Ports, files and processes belong to one test each, and end with it. Waiting is always for something, with a deadline.
 #![allow(dead_code, reason = "each story uses the part it needs")]
+pub mod dnsmasq;
 pub mod h2;
 pub mod http;
 pub mod nginx;

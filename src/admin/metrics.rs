@@ -1,6 +1,7 @@
 //! `/metrics`: cells of all workers summed, family by family.
 use super::ports::Process;
 use crate::base::address::Location;
+use crate::base::clock;
 use crate::health::Availability;
 use crate::ring::fingerprint;
 use crate::snapshot::Snapshot;
@@ -165,6 +166,14 @@ fn endpoints(exposition: &mut Exposition, snapshot: &Snapshot) {
     exposition.family(&metrics::ENDPOINT_KEY_SHARE, |series| {
         for (upstream, name, slot, endpoint) in all() {
             series.value(&[&name, endpoint.id.as_str()], upstream.change.shares.get(slot).copied().unwrap_or(0.0));
+        }
+    });
+    let now = clock::now();
+    exposition.family(&metrics::TRANSITION_PROGRESS, |series| {
+        for (upstream, name, slot, endpoint) in all() {
+            if let Some(share) = upstream.ramp(crate::ring::Slot(slot as u32), now) {
+                series.value(&[&name, endpoint.id.as_str()], share);
+            }
         }
     });
     exposition.family(&metrics::HEALTH_CHECKS, |series| {

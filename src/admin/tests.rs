@@ -48,7 +48,7 @@ fn snapshot() -> (Snapshot, Drain, apply::Drained) {
     let now = crate::base::clock::now();
     let first = build::build(&mut state, desired, now).unwrap().0;
     let drain = Drain { upstream: name, endpoint: EndpointId::new("c2"), is_on: true };
-    let drained = apply::drain(&mut state, &drain.upstream, &drain.endpoint, true).unwrap();
+    let drained = apply::drain(&mut state, &drain.upstream, &drain.endpoint, true, clock::now()).unwrap();
     let snapshot = build::rebuild_masks(&mut state, &first);
     let problem = Some("could not get an expected status: it was 503".to_string());
     snapshot.upstreams[0].endpoints[1].last_check.set(Found { at: now, problem });

@@ -117,6 +117,9 @@ pub struct Endpoint {
     /// `up`, `ejected` (it failed in real traffic), `down` (its health checks fail, or its name was never resolved) or
     /// `draining`.
     pub state: String,
+    /// Share of its keys that it has by now, 0 to 1, while it comes or goes gradually or its weight changes; else absent.
+    #[serde(default)]
+    pub ramp: Option<f64>,
     /// What its last health check found; absent before the first, and without checks.
     pub last_check: Option<Check>,
     /// Requests on their way.
@@ -164,7 +167,7 @@ pub fn drained(snapshot: &Snapshot, drain: &Drain, drained: apply::Drained) -> D
     let upstream = snapshot.upstream_named(&drain.upstream);
     let state = upstream.and_then(|upstream| {
         let slot = upstream.endpoints.iter().position(|endpoint| endpoint.id == drain.endpoint)?;
-        Some(upstream.mask.availability(Slot(slot as u32)).as_str())
+        Some(upstream.state(Slot(slot as u32)))
     });
     Drained {
         upstream: drain.upstream.to_string(),
@@ -355,7 +358,8 @@ fn upstream(group: &Group) -> Upstream {
             addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
             weight: member.weight,
             key_share: group.change.shares.get(slot).copied().unwrap_or(0.0),
-            state: group.mask.availability(Slot(slot as u32)).as_str().to_string(),
+            state: group.state(Slot(slot as u32)).to_string(),
+            ramp: group.ramp(Slot(slot as u32), clock::now()),
             last_check: group.settings.health_check.as_ref().and_then(|_| last_check(endpoint)),
             in_flight: endpoint.in_flight(),
             pending: endpoint.pending() as u64,

@@ -1,4 +1,5 @@
 //! A request to its route, its key, its candidates, and why each would be used or skipped.
+use crate::base::clock;
 use crate::base::ids::ListenerName;
 use crate::base::ids::UpstreamName;
 use crate::head::Client;
@@ -184,13 +185,15 @@ pub fn explain_key(snapshot: &Snapshot, name: &UpstreamName, key: &[u8]) -> Opti
 
 fn of_key(snapshot: &Snapshot, upstream: &Upstream, key: Option<HashKey>) -> Explanation {
     let reach = upstream.settings.failover.map_or(usize::MAX, |further| further.saturating_add(1));
-    let slots: Vec<_> = upstream.ring.candidates(key.map_or(0, |key| key.0)).collect();
+    let (hash, now) = (key.map_or(0, |key| key.0), clock::now());
+    let slots: Vec<_> = upstream.candidates(hash, now).collect();
     let mut candidates = Vec::new();
     for (rank, slot) in slots.iter().enumerate() {
         let endpoint = upstream.endpoint(*slot);
         let skipped = match upstream.mask.availability(*slot) {
             why if !upstream.mask.is_open(*slot) => Some(skipped_for(why).to_string()),
             _ if rank >= reach => Some(format!("beyond failover = {}", reach - 1)),
+            _ if upstream.hides(hash, *slot, now) => Some(ramping(upstream.ramp(*slot, now))),
             _ if upstream.is_over(*slot) => Some("asked after others: too many requests in flight".into()),
             _ => None,
         };
@@ -210,6 +213,12 @@ fn of_key(snapshot: &Snapshot, upstream: &Upstream, key: Option<HashKey>) -> Exp
         fingerprint: Some(fingerprint.to_string()),
         ..Explanation::default()
     }
+}
+
+/// Why an endpoint that comes or goes gradually is asked after all others.
+fn ramping(share: Option<f64>) -> String {
+    let percent = share.unwrap_or(0.0) * 100.0;
+    format!("asked after others: it has {percent:.1}% of its keys in a gradual change, not this key yet or no more")
 }
 
 fn skipped_for(availability: Availability) -> &'static str {

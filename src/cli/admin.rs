@@ -60,6 +60,9 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
                 [only] if *only == endpoint.address => {}
                 several => println!("    leads to {}", several.join(" ")),
             }
+            if let Some(share) = endpoint.ramp {
+                println!("    has {:.1}% of its keys on the move by now", share * 100.0);
+            }
             if let Some(problem) = endpoint.last_check.as_ref().and_then(|check| check.problem.as_ref()) {
                 println!("    last health check: {problem}");
             }

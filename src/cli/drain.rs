@@ -118,7 +118,8 @@ fn wait_until_idle(args: &EndpointArgs, found: &Found, wait: Duration) -> anyhow
         if shown.replace(left) != Some(left) && !args.proxy.json {
             println!("{name} is draining, {left} in flight");
         }
-        quiet_looks = if left == 0 { quiet_looks + 1 } else { 0 };
+        let has_keys = endpoint.ramp.is_some();
+        quiet_looks = if left == 0 && !has_keys { quiet_looks + 1 } else { 0 };
         if quiet_looks >= QUIET_LOOKS {
             match args.proxy.json {
                 true => println!("{}", serde_json::to_value(endpoint)?),

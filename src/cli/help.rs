@@ -104,7 +104,8 @@ EXAMPLES
   ringway reload || echo 'the old configuration stays'";
 
 pub(super) const DRAIN: &str = "\
-A drained endpoint owns its keys as before; its candidates serve them meanwhile. Weight 0 in the file is what lasts.
+A drained endpoint owns its keys as before; its candidates serve them meanwhile, at once or, with `transition.ramp`, one key after the \
+other: --wait waits for the last one. Weight 0 in the file is what lasts.
 
 EXAMPLES
   ringway drain c1

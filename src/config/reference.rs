@@ -71,6 +71,7 @@ pub fn full() -> String {
         ("[route.retry]", "route.retry"),
         ("[upstream.cache]", "upstream.*"),
         ("[upstream.cache.ring]", "upstream.*.ring"),
+        ("[upstream.cache.transition]", "upstream.*.transition"),
         ("[upstream.cache.load]", "upstream.*.load"),
         ("[upstream.cache.outlier]", "upstream.*.outlier"),
         ("[upstream.cache.health_check]", "upstream.*.health_check"),

@@ -22,9 +22,12 @@ use crate::snapshot::settings::Endpoint;
 use crate::snapshot::settings::Protocol;
 use crate::snapshot::settings::Upstream;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// The load bound of `profile = "cache"`.
 const CACHE_LOAD_BOUND: Ratio = Ratio(1.25);
+/// The ramp of `profile = "cache"`.
+const CACHE_RAMP: Duration = Duration::from_secs(30);
 /// Stands for the secret in a file that was not opened.
 pub const UNKNOWN_SECRET: [u8; 16] = [0; 16];
 
@@ -62,6 +65,10 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> (Upst
     let is_cache = section.choice(reader, "profile") == "cache";
     let load = section.table(reader, "load", "upstream.*.load");
     upstream.load_bound = load_bound(reader, &load, is_cache.then_some(CACHE_LOAD_BOUND));
+    let transition = section.table(reader, "transition", "upstream.*.transition");
+    transition.check_names(reader);
+    let ramp = if is_cache { CACHE_RAMP } else { defaults.ramp };
+    upstream.ramp = transition.duration(reader, "ramp").unwrap_or(ramp);
     let outlier = section.table(reader, "outlier", "upstream.*.outlier");
     upstream.outlier = self::outlier(reader, &outlier);
     if section.has("health_check") {

@@ -10,6 +10,7 @@ use crate::health::floor;
 use crate::health::outlier;
 use crate::health::streak::Seen;
 use crate::probe::Answer;
+use crate::probe::ProbeError;
 use crate::probe::Target;
 use crate::ring::Slot;
 use crate::snapshot::endpoint::Found;
@@ -32,6 +33,7 @@ pub fn tick(state: &mut State, now: Instant) -> Effects {
     let mut effects = Effects::default();
     for group in state.groups.values_mut() {
         judge(group, now);
+        effects.masks_changed |= group.settle_ramps(now);
         effects.masks_changed |= renew_mask(group);
         group.budget.observe(group.stats.sum(|cell| cell.requests.get()), now);
     }
@@ -57,8 +59,17 @@ pub struct Drained {
 }
 
 /// Begins or ends a drain; `None` when there is no such endpoint.
-pub fn drain(state: &mut State, upstream: &UpstreamName, endpoint: &EndpointId, is_draining: bool) -> Option<Drained> {
+///
+/// Where the upstream has a ramp, its keys go over, or come back, one by one.
+pub fn drain(
+    state: &mut State,
+    upstream: &UpstreamName,
+    endpoint: &EndpointId,
+    is_draining: bool,
+    now: Instant,
+) -> Option<Drained> {
     let group = state.groups.get_mut(upstream)?;
+    let length = group.settings.ramp;
     let known = group.members.get_mut(endpoint)?;
     let has_changed = std::mem::replace(&mut known.is_draining, is_draining) != is_draining;
     let in_flight = known.endpoint.in_flight();
@@ -68,6 +79,8 @@ pub fn drain(state: &mut State, upstream: &UpstreamName, endpoint: &EndpointId, 
         (false, _) => {}
     }
     if has_changed {
+        known.ramp(!is_draining, length, now);
+        group.renew_transition();
         renew_mask(group);
     }
     let weights = group.ring.members().iter().map(|member| member.weight);
@@ -92,12 +105,22 @@ pub fn checked(state: &mut State, answers: impl IntoIterator<Item = Answer>) -> 
         }
         let kind = if result.is_ok() { CheckResult::Success } else { CheckResult::Failure };
         known.endpoint.verdicts.checks[kind as usize].add(1);
+        let is_refused = matches!(result, Err(ProbeError::Connect(..)));
         let problem = result.err().map(|error| format!("could not {error}"));
-        let has_verdict = known.threshold.record(&policy, problem.is_none());
+        let is_up = problem.is_none();
+        let has_verdict = known.threshold.record(&policy, is_up);
         if has_verdict {
             report_verdict(&target, known, problem.as_deref());
         }
         known.endpoint.last_check.set(Found { at, problem });
+        let is_back_from_nothing = has_verdict && is_up && std::mem::take(&mut known.was_refused);
+        known.was_refused |= is_refused;
+        if is_back_from_nothing && !known.is_draining {
+            known.presence = None;
+            known.ramp(true, group.settings.ramp, at);
+            group.renew_transition();
+            has_changed = true;
+        }
         if has_verdict {
             has_changed |= renew_mask(group);
         }

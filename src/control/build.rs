@@ -73,7 +73,7 @@ pub fn build(state: &mut State, desired: Desired, now: Instant) -> Result<(Snaps
             Some(members) => &settings::Upstream { endpoints: members.to_vec(), ..settings.clone() },
             None => settings,
         };
-        let mut group = build_group(before, settings, &state.names, state.workers, &mut last_uid)?;
+        let mut group = build_group(before, settings, &state.names, state.workers, &mut last_uid, now)?;
         group.membership = state.memberships.get(&settings.name).filter(|_| is_discovered).cloned();
         if before.is_none_or(|before| !Arc::ptr_eq(&before.ring, &group.ring)) {
             let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
@@ -144,7 +144,7 @@ pub fn repopulate(
         return Ok(None);
     };
     let settings = settings::Upstream { endpoints: members.to_vec(), ..(*before.settings).clone() };
-    let mut group = build_group(Some(before), &settings, &state.names, state.workers, &mut state.last_uid)?;
+    let mut group = build_group(Some(before), &settings, &state.names, state.workers, &mut state.last_uid, now)?;
     group.membership = before.membership.clone();
     let mut rings = Vec::new();
     if !Arc::ptr_eq(&before.ring, &group.ring) {
@@ -194,6 +194,7 @@ fn build_group(
     names: &Addresses,
     workers: usize,
     last_uid: &mut u64,
+    now: Instant,
 ) -> Result<Group, BuildError> {
     let (ring, change) = build_ring(before, settings)?;
     let mut members = BTreeMap::new();
@@ -217,10 +218,14 @@ fn build_group(
         change,
         members,
         mask: Mask::default(),
+        transition: None,
         budget: before.map_or_else(Default::default, |before| before.budget.clone()),
         stats: before.map_or_else(|| Arc::new(PerWorker::new(workers)), |before| before.stats.clone()),
         membership: None,
     };
+    if let Some(before) = before {
+        group.begin_ramps(before, now);
+    }
     group.mask = apply::mask_of(&group);
     Ok(group)
 }
@@ -259,7 +264,13 @@ fn known(
         verdicts: old.map_or_else(Default::default, |old| old.endpoint.verdicts.clone()),
         last_check: LastCheck::default(),
     };
-    Known { is_draining: old.is_some_and(|old| old.is_draining), ..Known::new(Arc::new(fresh)) }
+    let fresh = Known::new(Arc::new(fresh));
+    match old {
+        None => fresh,
+        Some(Known { is_draining, presence, weights, .. }) => {
+            Known { is_draining: *is_draining, presence: *presence, weights: weights.clone(), ..fresh }
+        }
+    }
 }
 
 fn build_ring(
@@ -303,6 +314,7 @@ fn upstream_of(group: &Group) -> Upstream {
         endpoints: group.members.values().map(|known| known.endpoint.clone()).collect(),
         balance: group.settings.load_bound.map(|bound| Balance::new(bound, &group.ring, &group.mask)),
         mask: group.mask.clone(),
+        transition: group.transition.clone(),
         budget: group.budget.clone(),
         stats: group.stats.clone(),
         membership: group.membership.clone(),

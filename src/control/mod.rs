@@ -5,6 +5,7 @@ pub mod checks;
 pub mod history;
 mod members;
 pub mod naming;
+mod ramps;
 pub mod state;
 
 use crate::base::address::HostPort;
@@ -222,7 +223,7 @@ impl Control {
     fn drain(&mut self, drain: Drain) -> Result<Drained, ControlError> {
         let Drain { upstream, endpoint, is_on } = drain;
         let name = format!("endpoint {upstream}/{endpoint}");
-        let drained = apply::drain(&mut self.state, &upstream, &endpoint, is_on);
+        let drained = apply::drain(&mut self.state, &upstream, &endpoint, is_on, clock::now());
         let drained = drained.ok_or(ControlError::NoEndpoint(upstream, endpoint))?;
         if drained.has_changed {
             self.publish_masks();

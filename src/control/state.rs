@@ -15,12 +15,15 @@ use crate::health::threshold::Threshold;
 use crate::limit::Limiter;
 use crate::retry::budget::RetryBudget;
 use crate::ring::Ring;
+use crate::ring::ramp::Ramp;
+use crate::ring::ramp::Weights;
 use crate::route::Route;
 use crate::route::rate_limit::RateLimit;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::membership::Membership;
 use crate::snapshot::settings;
 use crate::snapshot::stats;
+use crate::snapshot::transition::Transition;
 use crate::snapshot::upstream::Mask;
 use crate::snapshot::upstream::RingChange;
 use std::collections::BTreeMap;
@@ -101,6 +104,8 @@ pub struct Group {
     pub members: BTreeMap<EndpointId, Known>,
     /// Who is left out now.
     pub mask: Mask,
+    /// What goes over to new owners just now.
+    pub transition: Option<Arc<Transition>>,
     /// Its retries.
     pub budget: Arc<RetryBudget>,
     /// Its counters.
@@ -124,6 +129,12 @@ pub struct Known {
     pub threshold: Threshold,
     /// Whether an operator sends it away.
     pub is_draining: bool,
+    /// Whether nobody accepted its last health check's connection: what comes back then was started anew, and knows nothing.
+    pub was_refused: bool,
+    /// Its coming or going, while that lasts.
+    pub presence: Option<Ramp>,
+    /// Changes of its weight, while they last.
+    pub weights: Weights,
 }
 
 impl Known {
@@ -136,12 +147,16 @@ impl Known {
             window: Window::default(),
             threshold: Threshold::default(),
             is_draining: false,
+            was_refused: false,
+            presence: None,
+            weights: Weights::default(),
         }
     }
 
     /// Whether it may get requests.
     pub fn availability(&self) -> Availability {
-        match Availability::of(self.threshold.is_down(), self.ejection.is_out(), self.is_draining) {
+        match Availability::of(self.threshold.is_down(), self.ejection.is_out(), self.is_draining && !self.is_leaving())
+        {
             Availability::Draining => Availability::Draining,
             _ if self.endpoint.addresses.is_empty() => Availability::Unresolved,
             availability => availability,

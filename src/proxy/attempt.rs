@@ -60,7 +60,7 @@ pub async fn run<D: Downstream>(
 ) -> Result<Answer<D>, ProxyError> {
     upstream.stats.of(proxy.worker.index).requests.add(1);
     let reach = upstream.settings.failover.map_or(usize::MAX, |further| further.saturating_add(1));
-    let walk = upstream.ring.candidates(start(proxy, ctx, upstream).0).take(reach).enumerate();
+    let walk = upstream.candidates(start(proxy, ctx, upstream).0, ctx.started).take(reach).enumerate();
     let walk = walk.filter(|(_, slot)| upstream.mask.is_open(*slot));
     let mut walk = Bounded::new(walk, |(_, slot)| upstream.is_over(slot));
     let (mut rank, mut slot) = walk.next().ok_or_else(|| ProxyError::new(Kind::NoEndpoint))?;
@@ -197,7 +197,7 @@ fn start(proxy: &Proxy, ctx: &RequestContext, upstream: &Upstream) -> HashKey {
     }
     let choices = [HashKey(proxy.worker.random()), HashKey(proxy.worker.random())];
     let load = |key: &HashKey| {
-        let first = upstream.ring.candidates(key.0).find(|slot| upstream.mask.is_open(*slot));
+        let first = upstream.candidates(key.0, ctx.started).find(|slot| upstream.mask.is_open(*slot));
         first.map_or(u64::MAX, |slot| upstream.endpoint(slot).in_flight())
     };
     choices.into_iter().min_by_key(load).expect("two choices are not none")

@@ -3,6 +3,7 @@ use super::PLACE_MASK;
 use super::Ring;
 use super::SLOT_BITS;
 use super::Slot;
+use super::ramp::Hidden;
 use super::slot_of;
 use smallvec::SmallVec;
 
@@ -16,22 +17,23 @@ pub struct Candidates<'a> {
     key_hash: u64,
     /// Endpoints not given yet.
     left: u32,
-    state: State,
+    state: State<'a>,
 }
 
 /// Most requests need the owner alone, which takes no walk.
 #[derive(Debug)]
-enum State {
+enum State<'a> {
     Fresh,
     Given(Slot),
     /// In a box: a request that needs no walk should not carry its room.
-    Walking(Box<Walks>),
+    Walking(Box<Walks<'a>>),
 }
 
 #[derive(Debug)]
-struct Walks {
+struct Walks<'a> {
     walks: SmallVec<[Walk; 2]>,
     seen: Seen,
+    hidden: Hidden<'a>,
 }
 
 /// One probe's walk.
@@ -51,14 +53,27 @@ impl<'a> Candidates<'a> {
         Self { ring, key_hash, left: ring.live_members, state: State::Fresh }
     }
 
+    /// With these points passed over.
+    #[cold]
+    pub(super) fn without(ring: &'a Ring, key_hash: u64, hidden: Hidden<'a>) -> Self {
+        Self {
+            ring,
+            key_hash,
+            left: ring.live_members,
+            state: State::Walking(Box::new(Walks::new(ring, key_hash, hidden))),
+        }
+    }
+
     /// Those after the owner.
     #[cold]
     fn further(&mut self) -> Option<Slot> {
         if let State::Given(owner) = self.state {
-            self.state = State::Walking(Box::new(Walks::new(self.ring, self.key_hash, owner)));
+            let mut walks = Walks::new(self.ring, self.key_hash, Hidden::default());
+            walks.seen.insert(owner);
+            self.state = State::Walking(Box::new(walks));
         }
         match &mut self.state {
-            State::Walking(walks) => walks.next(self.ring),
+            State::Walking(walks) => walks.next(self.ring).or_else(|| walks.next_hidden(self.ring, self.key_hash)),
             State::Fresh | State::Given(_) => None,
         }
     }
@@ -79,23 +94,33 @@ impl Iterator for Candidates<'_> {
     }
 }
 
-impl Walks {
-    fn new(ring: &Ring, key_hash: u64, owner: Slot) -> Self {
+impl<'a> Walks<'a> {
+    fn new(ring: &Ring, key_hash: u64, hidden: Hidden<'a>) -> Self {
         let walks = (0..ring.settings.probes).map(|number| Walk::new(ring, Ring::probe(key_hash, number)));
-        let mut seen = Seen::default();
-        seen.insert(owner);
-        Self { walks: walks.collect(), seen }
+        Self { walks: walks.collect(), seen: Seen::default(), hidden }
     }
 
     fn next(&mut self, ring: &Ring) -> Option<Slot> {
         loop {
             let nearest = self.walks.iter_mut().filter(|walk| walk.left > 0).min_by_key(|walk| walk.ahead)?;
             let slot = slot_of(nearest.ahead);
+            let is_hidden = !self.hidden.is_empty() && self.hidden.hides(slot, ring.points[nearest.next]);
             nearest.step(ring);
-            if self.seen.insert(slot) {
+            if !is_hidden && self.seen.insert(slot) {
                 return Some(slot);
             }
         }
+    }
+
+    /// Who was passed over comes after all others, in ring order: better than nobody.
+    #[cold]
+    fn next_hidden(&mut self, ring: &Ring, key_hash: u64) -> Option<Slot> {
+        if self.hidden.is_empty() {
+            return None;
+        }
+        let seen = std::mem::take(&mut self.seen);
+        *self = Self { seen, ..Self::new(ring, key_hash, Hidden::default()) };
+        self.next(ring)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod change;
 pub mod fingerprint;
 pub mod ketama;
 pub mod movement;
+pub mod ramp;
 pub mod settings;
 mod sort;
 mod union;

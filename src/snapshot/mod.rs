@@ -7,6 +7,7 @@ pub mod membership;
 pub mod places;
 pub mod settings;
 pub mod stats;
+pub mod transition;
 pub mod upstream;
 
 use crate::base::ids::ListenerName;

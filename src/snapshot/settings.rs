@@ -26,6 +26,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// How many requests in flight over the mean by weight, as a factor, make an endpoint be asked after others; `None` is off.
     pub load_bound: Option<Ratio>,
+    /// How long keys take to go over to new owners (default 0 s: they go at once).
+    pub ramp: Duration,
     /// Longest time to connect, a TLS handshake included (default 1 s).
     pub connect_timeout: Duration,
     /// Longest time from a request sent to its response head, for each attempt; `None`: the route's timeout alone.
@@ -85,6 +87,7 @@ impl Upstream {
             tls: None,
             protocol: Protocol::Auto,
             load_bound: None,
+            ramp: Duration::ZERO,
             connect_timeout: Duration::from_secs(1),
             response_timeout: None,
             body_timeout: Duration::from_secs(300),

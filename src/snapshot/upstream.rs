@@ -6,12 +6,15 @@ use crate::retry::budget::RetryBudget;
 use crate::ring::Ring;
 use crate::ring::Slot;
 use crate::ring::bounded;
+use crate::ring::candidates::Candidates;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::membership::Membership;
 use crate::snapshot::settings;
 use crate::snapshot::stats;
+use crate::snapshot::transition::Transition;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 /// A group of endpoints and its policies at one moment.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct Upstream {
     pub mask: Mask,
     /// What the load bound goes by; nothing when it is off.
     pub balance: Option<Balance>,
+    /// What goes over to new owners just now; nothing most of the time.
+    pub transition: Option<Arc<Transition>>,
     /// Retries granted, over all workers.
     pub budget: Arc<RetryBudget>,
     /// Its counters.
@@ -106,6 +111,36 @@ impl Upstream {
     #[inline]
     pub fn endpoint(&self, slot: Slot) -> &Arc<Endpoint> {
         &self.endpoints[slot.0 as usize]
+    }
+
+    /// The endpoints of a key in the order in which they are asked at this moment, whoever of them is available.
+    #[inline]
+    pub fn candidates(&self, key_hash: u64, now: Instant) -> Candidates<'_> {
+        match &self.transition {
+            None => self.ring.candidates(key_hash),
+            Some(transition) => transition.candidates(key_hash, now),
+        }
+    }
+
+    /// What is known of an endpoint, in a word; one that goes gradually is draining from the beginning.
+    pub fn state(&self, slot: Slot) -> &'static str {
+        let availability = self.mask.availability(slot);
+        let leaves = || self.transition.as_ref().is_some_and(|transition| transition.ramps.leaves(slot));
+        if availability == Availability::Open && leaves() {
+            return Availability::Draining.as_str();
+        }
+        availability.as_str()
+    }
+
+    /// Whether an endpoint is passed over for this key, since it comes or goes gradually.
+    pub fn hides(&self, key_hash: u64, slot: Slot, now: Instant) -> bool {
+        let hides = |transition: &Arc<Transition>| transition.ramps.hidden(key_hash, now).hides_all_of(slot);
+        self.transition.as_ref().is_some_and(hides)
+    }
+
+    /// The share of its keys on the move that an endpoint has by now; `None` when none of its are.
+    pub fn ramp(&self, slot: Slot, now: Instant) -> Option<f64> {
+        self.transition.as_ref()?.share(slot, now)
     }
 
     /// Whether some endpoint of weight above 0 is available, verdicts counted even in a panic.

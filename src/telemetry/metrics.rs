@@ -60,6 +60,7 @@ families! {
     ENDPOINT_PENDING = Gauge "ringway_endpoint_pending" ["upstream", "endpoint"] "Requests that wait for a place at an endpoint of max_requests or max_connections.";
     ENDPOINT_CONNECTIONS = Gauge "ringway_endpoint_connections" ["upstream", "endpoint"] "Connections open to an endpoint, idle ones and tunnels included; not those of health checks.";
     ENDPOINT_KEY_SHARE = Gauge "ringway_endpoint_key_share" ["upstream", "endpoint"] "Share of the key space that an endpoint owns, 0 to 1.";
+    TRANSITION_PROGRESS = Gauge "ringway_transition_progress" ["upstream", "endpoint"] "Share of its keys that an endpoint has by now, 0 to 1, while it comes or goes gradually or its weight changes; no series otherwise.";
     HEALTH_CHECKS = Counter "ringway_health_checks_total" ["upstream", "endpoint", "result"] "Active health checks by result: success, failure.";
     LOOK_UPS = Counter "ringway_look_ups_total" ["upstream", "endpoint", "result"] "Look-ups of an endpoint's host name; none for addresses of numbers.";
     MEMBERS = Gauge "ringway_members" ["upstream"] "Endpoints of an upstream now, whatever their health.";

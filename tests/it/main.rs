@@ -41,6 +41,7 @@ mod shutdown;
 mod spikes;
 mod streaming;
 mod tls;
+mod transition;
 mod tunnels;
 mod tunnels_over_h2;
 mod upgrade;

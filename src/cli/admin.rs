@@ -3,6 +3,8 @@ use super::AdminArgs;
 use super::FAILED;
 use super::OK;
 use super::door::Door;
+use super::say::complain;
+use super::say::say;
 use crate::admin::view;
 use anyhow::Context;
 use std::time::Duration;
@@ -15,12 +17,12 @@ use std::time::UNIX_EPOCH;
 pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
     let value = Door::of(&args.door, &args.admin)?.call("GET", "/api/v1/status")?;
     if args.json {
-        println!("{value}");
+        say!("{value}");
         return Ok(OK);
     }
     let status: view::Status = serde_json::from_value(value).context("understand the proxy's answer")?;
     let ready = if status.ready { "ready" } else { "not ready" };
-    println!(
+    say!(
         "ringway {} {ready}, up {}s, {} workers, generation {}, reloads {} taken up, {} refused",
         status.version,
         status.uptime_seconds,
@@ -31,20 +33,20 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
     );
     for listener in &status.listeners {
         let tunnels = if listener.tunnels > 0 { format!("  {} upgraded", listener.tunnels) } else { String::new() };
-        println!("listener {}  {} connections{tunnels}", listener.name, listener.connections);
+        say!("listener {}  {} connections{tunnels}", listener.name, listener.connections);
         for certificate in &listener.certificates {
             let end = UNIX_EPOCH + Duration::from_secs(certificate.not_after.max(0) as u64);
-            println!("  certificate {}  until {}", certificate.name, httpdate::fmt_http_date(end));
+            say!("  certificate {}  until {}", certificate.name, httpdate::fmt_http_date(end));
         }
     }
     for upstream in &status.upstreams {
         let panic = if upstream.panic { "  PANIC: verdicts are ignored" } else { "" };
-        println!("upstream {}  ring {}  {} points{panic}", upstream.name, upstream.fingerprint, upstream.points);
+        say!("upstream {}  ring {}  {} points{panic}", upstream.name, upstream.fingerprint, upstream.points);
         if let Some(discovery) = &upstream.discovery {
             print_discovery(discovery, upstream.endpoints.len());
         }
         for endpoint in &upstream.endpoints {
-            println!(
+            say!(
                 "  {:<24} {:<22} {:<8} weight {:<4} {:>6.2}% of keys  {:>4} in flight  {} ok  {} failed",
                 endpoint.id,
                 endpoint.address,
@@ -56,15 +58,15 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
                 endpoint.failed
             );
             match endpoint.addresses.as_slice() {
-                [] => println!("    its name was never resolved"),
+                [] => say!("    its name was never resolved"),
                 [only] if *only == endpoint.address => {}
-                several => println!("    leads to {}", several.join(" ")),
+                several => say!("    leads to {}", several.join(" ")),
             }
             if let Some(share) = endpoint.ramp {
-                println!("    has {:.1}% of its keys on the move by now", share * 100.0);
+                say!("    has {:.1}% of its keys on the move by now", share * 100.0);
             }
             if let Some(problem) = endpoint.last_check.as_ref().and_then(|check| check.problem.as_ref()) {
-                println!("    last health check: {problem}");
+                say!("    last health check: {problem}");
             }
         }
     }
@@ -76,12 +78,12 @@ fn print_discovery(discovery: &view::Discovery, members: usize) {
         Some(seconds) => format!("confirmed {seconds}s ago"),
         None => "never confirmed".into(),
     };
-    println!("  members from {}  {members} now, {confirmed}", discovery.source);
+    say!("  members from {}  {members} now, {confirmed}", discovery.source);
     if discovery.waiting_to_go > 0 {
-        println!("    {} of them are missing there and stay for a while", discovery.waiting_to_go);
+        say!("    {} of them are missing there and stay for a while", discovery.waiting_to_go);
     }
     if let Some(problem) = &discovery.problem {
-        println!("    PROBLEM: {problem}");
+        say!("    PROBLEM: {problem}");
     }
 }
 
@@ -100,10 +102,10 @@ pub fn ready(args: &AdminArgs) -> anyhow::Result<u8> {
 /// When it cannot be asked.
 pub fn reload(args: &AdminArgs) -> anyhow::Result<u8> {
     match Door::of(&args.door, &args.admin)?.call("POST", "/api/v1/reload") {
-        Ok(value) if args.json => println!("{value}"),
-        Ok(value) => println!("{}", value["result"].as_str().unwrap_or("done")),
+        Ok(value) if args.json => say!("{value}"),
+        Ok(value) => say!("{}", value["result"].as_str().unwrap_or("done")),
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             return Ok(FAILED);
         }
     }

@@ -1,6 +1,8 @@
 //! `check`: every problem of a configuration, or what it amounts to. Binds nothing.
 use super::OK;
 use super::WRONG;
+use super::say::complain;
+use super::say::say;
 use crate::config;
 use crate::config::Config;
 use crate::ring::Member;
@@ -18,38 +20,38 @@ pub fn run(path: &Path) -> u8 {
     let mut config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => {
-            eprintln!("{problems}");
+            complain!("{problems}");
             return WRONG;
         }
     };
     let without = config.fill_members();
     print_summary(path, &config);
     for warning in without {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
     OK
 }
 
 fn print_summary(path: &Path, config: &Config) {
-    println!("{}: fine", path.display());
+    say!("{}: fine", path.display());
     for listener in &config.listeners {
         let mut protocols = Vec::new();
         protocols.extend(listener.protocols.http1.then_some("http1"));
         protocols.extend(listener.protocols.h2.then_some("h2"));
         let tls = if listener.tls.is_some() { " tls" } else { "" };
-        println!("  listener {} {}{tls}", listener.name, protocols.join("+"));
+        say!("  listener {} {}{tls}", listener.name, protocols.join("+"));
     }
     for route in &config.routes {
-        println!("  route {} -> {}", route.name, route.action);
+        say!("  route {} -> {}", route.name, route.action);
     }
     for upstream in &config.upstreams {
         print_upstream(upstream);
         if let Some(discovery) = config.discoveries.get(&upstream.name) {
-            println!("    members from {}", discovery.source);
+            say!("    members from {}", discovery.source);
         }
     }
     for warning in &config.warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
 }
 
@@ -64,10 +66,10 @@ fn print_upstream(upstream: &Upstream) {
         Some(_) => " tls (not verified)",
     };
     match Ring::build(&upstream.ring, &members) {
-        Err(error) => println!("warning: the ring of {name} cannot be built: {error}"),
+        Err(error) => say!("warning: the ring of {name} cannot be built: {error}"),
         Ok(ring) => {
             let uneven = movement::peak_to_mean(ring.members(), &movement::shares(&ring));
-            println!(
+            say!(
                 "  upstream {name}{tls}: {} endpoints, {} points, {:.1} KiB, expected peak/mean {uneven:.2}, ring {}",
                 members.len(),
                 ring.point_count(),
@@ -75,7 +77,7 @@ fn print_upstream(upstream: &Upstream) {
                 fingerprint::of(&upstream.ring, &members),
             );
             if uneven > UNEVEN {
-                println!(
+                say!(
                     "warning: {name}: the busiest endpoint gets {uneven:.2} times its part of the keys; raise ring.vnodes or ring.probes"
                 );
             }

@@ -1,5 +1,6 @@
 //! `demo`: everything on loopback, nothing to configure: three toy origins, the proxy, and what to try.
 use super::OK;
+use super::say::say;
 use crate::app;
 use crate::app::Addresses;
 use crate::config;
@@ -39,7 +40,7 @@ pub fn run(port: u16, admin_port: u16) -> anyhow::Result<u8> {
 
 fn print_hints(addresses: &Addresses) {
     let (proxy, admin) = (&addresses.listeners[0], addresses.admin);
-    println!(
+    say!(
         "Ringway serves on http://{proxy}, its admin interface is http://{admin}.\n\
          Three origins ({}) answer with their name; each path always goes to the same one.\n\nTry:\n  \
          curl http://{proxy}/apple\n  \

@@ -4,6 +4,8 @@ use super::FAILED;
 use super::OK;
 use super::WRONG;
 use super::door::Door;
+use super::say::complain;
+use super::say::say;
 use crate::admin::view;
 use crate::base::clock;
 use anyhow::Context;
@@ -24,7 +26,7 @@ pub fn drain(args: &EndpointArgs, wait: Option<Duration>) -> anyhow::Result<u8> 
     let Some(found) = find(args)? else { return Ok(WRONG) };
     let drained = found.order(args, "drain")?;
     if drained.available == 0 {
-        eprintln!("warning: upstream {} has no available endpoint now", drained.upstream);
+        complain!("warning: upstream {} has no available endpoint now", drained.upstream);
     }
     match wait {
         None => print(args, &drained),
@@ -75,23 +77,23 @@ fn find(args: &EndpointArgs) -> anyhow::Result<Option<Found>> {
     }
     if found.len() > 1 {
         let all: Vec<String> = found.iter().map(|found| format!("{}/{}", found.upstream, found.id)).collect();
-        eprintln!("ringway: several upstreams have an endpoint {wanted}; write one of {}", all.join(", "));
+        complain!("ringway: several upstreams have an endpoint {wanted}; write one of {}", all.join(", "));
         return Ok(None);
     }
     if found.is_empty() {
-        eprintln!("ringway: there is no endpoint {wanted}; `ringway status` shows them all");
+        complain!("ringway: there is no endpoint {wanted}; `ringway status` shows them all");
     }
     Ok(found.pop())
 }
 
 fn print(args: &EndpointArgs, drained: &view::Drained) -> anyhow::Result<u8> {
     if args.proxy.json {
-        println!("{}", serde_json::to_value(drained)?);
+        say!("{}", serde_json::to_value(drained)?);
         return Ok(OK);
     }
     let already = if drained.changed { "" } else { " already" };
     let (upstream, endpoint, state) = (&drained.upstream, &drained.endpoint, &drained.state);
-    println!("{upstream}/{endpoint} is {state}{already}, {} in flight", drained.in_flight);
+    say!("{upstream}/{endpoint} is {state}{already}, {} in flight", drained.in_flight);
     Ok(OK)
 }
 
@@ -104,31 +106,31 @@ fn wait_until_idle(args: &EndpointArgs, found: &Found, wait: Duration) -> anyhow
         let endpoint = upstream.and_then(|upstream| upstream.endpoints.iter().find(|other| other.id == found.id));
         let name = format!("{}/{}", found.upstream, found.id);
         let Some(endpoint) = endpoint else {
-            eprintln!(
+            complain!(
                 "ringway: {name} was taken out of the configuration; what it still had ends by server.drain_timeout"
             );
             return Ok(FAILED);
         };
         if endpoint.state != "draining" {
-            eprintln!("ringway: {name} is {} again: somebody took it back", endpoint.state);
+            complain!("ringway: {name} is {} again: somebody took it back", endpoint.state);
             return Ok(FAILED);
         }
         // Those in line at the endpoint chose it before the drain began, and will still go there.
         let left = endpoint.in_flight + endpoint.pending;
         if shown.replace(left) != Some(left) && !args.proxy.json {
-            println!("{name} is draining, {left} in flight");
+            say!("{name} is draining, {left} in flight");
         }
         let has_keys = endpoint.ramp.is_some();
         quiet_looks = if left == 0 && !has_keys { quiet_looks + 1 } else { 0 };
         if quiet_looks >= QUIET_LOOKS {
             match args.proxy.json {
-                true => println!("{}", serde_json::to_value(endpoint)?),
-                false => println!("{name} is drained: nothing is on its way there"),
+                true => say!("{}", serde_json::to_value(endpoint)?),
+                false => say!("{name} is drained: nothing is on its way there"),
             }
             return Ok(OK);
         }
         if started.elapsed() >= wait {
-            eprintln!("ringway: {name} still has {left} in flight; it goes on draining");
+            complain!("ringway: {name} still has {left} in flight; it goes on draining");
             return Ok(FAILED);
         }
         std::thread::sleep(LOOK_EVERY);

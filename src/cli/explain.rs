@@ -4,6 +4,8 @@ use super::FAILED;
 use super::OK;
 use super::WRONG;
 use super::door::Door;
+use super::say::complain;
+use super::say::say;
 use crate::analysis::explain;
 use crate::base::clock;
 use crate::config;
@@ -20,13 +22,13 @@ use std::path::Path;
 /// When the running proxy cannot be asked.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<u8> {
     if args.config.is_some() && args.door.is_given() {
-        eprintln!("ringway: what opens an admin interface goes with --admin, not with -c");
+        complain!("ringway: what opens an admin interface goes with --admin, not with -c");
         return Ok(WRONG);
     }
     let mut fields = Vec::new();
     for field in &args.headers {
         let Some((name, value)) = field.split_once(':') else {
-            eprintln!("ringway: a field is \"name: value\", not \"{field}\"");
+            complain!("ringway: a field is \"name: value\", not \"{field}\"");
             return Ok(WRONG);
         };
         fields.push((name.trim().to_string(), value.trim().to_string()));
@@ -42,19 +44,19 @@ fn by_file(args: &ExplainArgs, fields: &[(String, String)], path: &Path) -> anyh
     let mut config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => {
-            eprintln!("{problems}");
+            complain!("{problems}");
             return Ok(WRONG);
         }
     };
     for problem in config.fill_members() {
-        eprintln!("ringway: {problem}");
+        complain!("ringway: {problem}");
     }
     let desired = config.desired();
     let (snapshot, _) = build::build(&mut State::offline(&desired), desired, clock::now())?;
     let (head, secure) = match explain::request(&args.url, &args.method, fields) {
         Ok(request) => request,
         Err(error) => {
-            eprintln!("ringway: {error}");
+            complain!("ringway: {error}");
             return Ok(WRONG);
         }
     };
@@ -65,7 +67,7 @@ fn by_file(args: &ExplainArgs, fields: &[(String, String)], path: &Path) -> anyh
             Ok(OK)
         }
         Err(error) => {
-            eprintln!("ringway: {error}");
+            complain!("ringway: {error}");
             Ok(FAILED)
         }
     }
@@ -88,29 +90,26 @@ fn by_proxy(args: &ExplainArgs, fields: &[(String, String)], admin: &str) -> any
 /// Prints what an explanation holds, from its JSON: a running proxy may be of another version.
 fn print(args: &ExplainArgs, explanation: &serde_json::Value) {
     if args.json {
-        println!("{explanation}");
+        say!("{explanation}");
         return;
     }
     let text = |name: &str| explanation[name].as_str().unwrap_or("-").to_string();
-    println!("route       {}", text("route"));
+    say!("route       {}", text("route"));
     if let Some(answer) = explanation["answer"].as_str() {
-        return println!("answer      {answer}");
+        return say!("answer      {answer}");
     }
-    println!("upstream    {}", text("upstream"));
+    say!("upstream    {}", text("upstream"));
     if let Some(target) = explanation["target"].as_str() {
-        println!("target      {target}");
+        say!("target      {target}");
     }
-    println!("key         {}", text("key"));
-    println!("source      {}", text("source"));
-    println!("hash        {}", text("hash"));
-    println!(
-        "owner  {}",
-        explanation["owner"].as_str().unwrap_or("(no key: two endpoints at random, the less busy one)")
-    );
-    println!("candidates");
+    say!("key         {}", text("key"));
+    say!("source      {}", text("source"));
+    say!("hash        {}", text("hash"));
+    say!("owner  {}", explanation["owner"].as_str().unwrap_or("(no key: two endpoints at random, the less busy one)"));
+    say!("candidates");
     for candidate in explanation["candidates"].as_array().into_iter().flatten() {
         let text = |name: &str| candidate[name].as_str().unwrap_or("-").to_string();
         let skipped = candidate["skipped"].as_str().map(|why| format!("  skipped: {why}")).unwrap_or_default();
-        println!("  {}  {}{skipped}", text("id"), text("address"));
+        say!("  {}  {}{skipped}", text("id"), text("address"));
     }
 }

@@ -12,6 +12,7 @@ pub mod plan;
 pub mod replay;
 pub mod ring;
 pub mod run;
+mod say;
 pub mod schema;
 
 use crate::base::units::ByteSize;
@@ -24,6 +25,7 @@ use clap::Parser;
 use clap::Subcommand;
 use clap_complete::Shell;
 use door::DoorArgs;
+use say::complain;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -251,8 +253,8 @@ pub fn main() -> ExitCode {
         (Some(Command::Reload(args)), _) => admin::reload(&args),
         (Some(Command::Drain { which, wait, timeout }), _) => drain::drain(&which, wait.then_some(timeout)),
         (Some(Command::Undrain(which)), _) => drain::undrain(&which),
-        (Some(Command::Schema), _) => schema::schema(),
-        (Some(Command::Completions { shell }), _) => schema::completions(shell),
+        (Some(Command::Schema), _) => Ok(schema::schema()),
+        (Some(Command::Completions { shell }), _) => Ok(schema::completions(shell)),
         (None, Some(config)) if cli.test => Ok(check::run(&config)),
         (None, Some(config)) => run::run(&config, false),
         (None, None) => Ok(WRONG),
@@ -260,7 +262,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("ringway: {error:#}");
+            complain!("ringway: {error:#}");
             ExitCode::from(FAILED)
         }
     }

@@ -3,6 +3,8 @@ use super::OK;
 use super::PlanArgs;
 use super::WRONG;
 use super::log_file;
+use super::say::complain;
+use super::say::say;
 use crate::analysis::plan::EndpointPlan;
 use crate::analysis::plan::Fate;
 use crate::analysis::plan::Pair;
@@ -33,13 +35,13 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<u8> {
     let (mut old, mut new) = match both(&args.old, &args.new) {
         Ok(both) => both,
         Err(problems) => {
-            eprintln!("{problems}");
+            complain!("{problems}");
             return Ok(WRONG);
         }
     };
     for (config, path) in [(&mut old, &args.old), (&mut new, &args.new)] {
         for problem in config.fill_members() {
-            eprintln!("ringway: {}: {problem}", path.display());
+            complain!("ringway: {}: {problem}", path.display());
         }
     }
     let before = World::of_settings(&old.routes, &old.upstreams)?;
@@ -50,7 +52,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<u8> {
     }
     let limit = args.max_moved.map(|limit| limit.0);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&plan)?);
+        say!("{}", serde_json::to_string_pretty(&plan)?);
     } else {
         print(&plan, limit);
     }
@@ -94,28 +96,28 @@ fn verdict(moved: f64, limit: Option<f64>) -> u8 {
 fn print(plan: &Plan, limit: Option<f64>) {
     plan.upstreams.iter().for_each(print_upstream);
     for route in &plan.routes {
-        println!("route {}  {}", route.route, route.what);
-        println!("  about {} of its requests go to another endpoint", percent(route.moved));
+        say!("route {}  {}", route.route, route.what);
+        say!("  about {} of its requests go to another endpoint", percent(route.moved));
     }
     if let Some(traffic) = &plan.traffic {
         print_traffic(traffic);
     }
     let moved = most(plan);
     match limit {
-        _ if moved == 0.0 => println!("nothing moves"),
-        Some(limit) if moved > limit => println!("{} moves: more than --max-moved {}", percent(moved), percent(limit)),
-        Some(limit) => println!("{} moves: within --max-moved {}", percent(moved), percent(limit)),
-        None => println!("{} moves", percent(moved)),
+        _ if moved == 0.0 => say!("nothing moves"),
+        Some(limit) if moved > limit => say!("{} moves: more than --max-moved {}", percent(moved), percent(limit)),
+        Some(limit) => say!("{} moves: within --max-moved {}", percent(moved), percent(limit)),
+        None => say!("{} moves", percent(moved)),
     }
 }
 
 fn print_traffic(traffic: &Traffic) {
     let Traffic { requests, moved, moved_bytes, .. } = traffic;
-    println!("traffic  {} of {requests} requests in the log move, {} of bytes", percent(*moved), percent(*moved_bytes));
+    say!("traffic  {} of {requests} requests in the log move, {} of bytes", percent(*moved), percent(*moved_bytes));
     for endpoint in traffic.endpoints.iter().filter(|it| it.before + it.after > 0).take(MOST_SAME) {
         let share = |count: u64| percent(count as f64 / (*requests).max(1) as f64);
         let name = format!("{}/{}", endpoint.upstream, endpoint.id);
-        println!("    {name:<32} {:>8} -> {:>8} of requests", share(endpoint.before), share(endpoint.after));
+        say!("    {name:<32} {:>8} -> {:>8} of requests", share(endpoint.before), share(endpoint.after));
     }
     let others = [
         (traffic.keyless, "have no key: anybody's, before and after"),
@@ -124,36 +126,36 @@ fn print_traffic(traffic: &Traffic) {
         (traffic.unreadable, "are lines of no known format"),
     ];
     for (count, what) in others.iter().filter(|(count, _)| *count > 0) {
-        println!("    {count} {what}");
+        say!("    {count} {what}");
     }
-    traffic.why.iter().for_each(|why| println!("  warning: {why}"));
+    traffic.why.iter().for_each(|why| say!("  warning: {why}"));
 }
 
 fn print_upstream(upstream: &UpstreamPlan) {
     let name = &upstream.upstream;
     match upstream.change {
-        Fate::Same => return println!("upstream {name}  nothing moves: ring {}", shown(&upstream.fingerprint.before)),
-        Fate::Removed => return println!("upstream {name}  goes, with all its keys"),
+        Fate::Same => return say!("upstream {name}  nothing moves: ring {}", shown(&upstream.fingerprint.before)),
+        Fate::Removed => return say!("upstream {name}  goes, with all its keys"),
         Fate::Added => {
             let endpoints = upstream.endpoints.len();
-            return println!("upstream {name}  is new: {endpoints} endpoints, no key moves");
+            return say!("upstream {name}  is new: {endpoints} endpoints, no key moves");
         }
         Fate::Changed => {}
     }
     let about = if upstream.exact { "" } else { "about " };
-    println!(
+    say!(
         "upstream {name}  {about}{} of keys move; {} is the least that these shares need, {} more than that",
         percent(upstream.moved),
         percent(upstream.least),
         percent(upstream.excess)
     );
     for setting in &upstream.settings {
-        println!("  {setting}");
+        say!("  {setting}");
     }
     let (stay, change): (Vec<_>, Vec<_>) = upstream.endpoints.iter().partition(|it| it.change == Fate::Same);
     print_most(change, MOST_CHANGED);
     print_most(stay, MOST_SAME);
-    println!(
+    say!(
         "  ring {}  points {}  memory {} KiB  build {} ms  peak/mean {}",
         told(&upstream.fingerprint, shown),
         told(&upstream.points, shown),
@@ -174,7 +176,7 @@ fn print_most(mut endpoints: Vec<&EndpointPlan>, most: usize) {
         let sum = |of: fn(&EndpointPlan) -> f64| percent(rest.iter().map(|it| of(it)).sum());
         let (gain, lose) = (sum(|it| it.gains), sum(|it| it.loses));
         let count = rest.len();
-        println!("    and {count} others, none with more than {}: gain {gain}, lose {lose}", percent(moves(most)));
+        say!("    and {count} others, none with more than {}: gain {gain}, lose {lose}", percent(moves(most)));
     }
 }
 
@@ -196,7 +198,7 @@ fn print_endpoint(endpoint: &EndpointPlan) {
         }
     }
     let share = |share: Option<f64>| percent(share.unwrap_or(0.0));
-    println!(
+    say!(
         "  {sign} {:<32} {:>8} -> {:>8}{what}",
         endpoint.id,
         share(endpoint.share.before),

@@ -4,6 +4,8 @@ use super::OK;
 use super::ReplayArgs;
 use super::WRONG;
 use super::log_file;
+use super::say::complain;
+use super::say::say;
 use crate::analysis::reckon::Reckoner;
 use crate::analysis::replay::Replay;
 use crate::analysis::replay::Report;
@@ -25,7 +27,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<u8> {
         let config = match config::load(path) {
             Ok(config) => config,
             Err(problems) => {
-                eprintln!("{problems}");
+                complain!("{problems}");
                 return Ok(WRONG);
             }
         };
@@ -47,7 +49,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<u8> {
     let names = args.configs.iter().map(|path| path.display().to_string());
     let reports: Vec<(String, Report)> = names.zip(replays.into_iter().map(Replay::finish)).collect();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&json(&counted, &reports))?);
+        say!("{}", serde_json::to_string_pretty(&json(&counted, &reports))?);
     } else {
         print(&counted, &reports);
     }
@@ -77,9 +79,9 @@ fn json(counted: &Counted, reports: &[(String, Report)]) -> serde_json::Value {
 
 fn print(counted: &Counted, reports: &[(String, Report)]) {
     let rate = counted.lines as f64 / counted.seconds.max(1e-9) / 1e6;
-    println!("{} lines in {:.2} s, {rate:.2} million a second", counted.lines, counted.seconds);
+    say!("{} lines in {:.2} s, {rate:.2} million a second", counted.lines, counted.seconds);
     if counted.unreadable > 0 {
-        println!("warning: {} lines are of no known format: JSON of Ringway, common, combined", counted.unreadable);
+        say!("warning: {} lines are of no known format: JSON of Ringway, common, combined", counted.unreadable);
     }
     row("", reports, |(name, _)| name.clone());
     row("requests", reports, |(_, report)| report.requests.to_string());
@@ -93,12 +95,12 @@ fn print(counted: &Counted, reports: &[(String, Report)]) {
     }
     upstreams.into_iter().for_each(|name| print_upstream(name, reports));
     for (name, report) in reports {
-        report.why.iter().for_each(|why| println!("warning: {name}: {why}"));
+        report.why.iter().for_each(|why| say!("warning: {name}: {why}"));
     }
 }
 
 fn print_upstream(name: &str, reports: &[(String, Report)]) {
-    println!("upstream {name}");
+    say!("upstream {name}");
     let of = |report: &(String, Report), told: &dyn Fn(&UpstreamReport) -> String| {
         let found = report.1.upstreams.iter().find(|upstream| upstream.upstream == name);
         found.map_or_else(|| "-".to_string(), told)
@@ -119,26 +121,26 @@ fn print_upstream(name: &str, reports: &[(String, Report)]) {
 }
 
 fn print_details(file: &str, upstream: &UpstreamReport) {
-    println!("  endpoints by {file}");
+    say!("  endpoints by {file}");
     let mut endpoints: Vec<_> = upstream.endpoints.iter().collect();
     endpoints.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| a.id.cmp(&b.id)));
     for endpoint in endpoints.iter().take(MOST_LINES) {
         let hits = endpoint.hit_ratio.map(|ratio| format!("  hits {}", percent(ratio))).unwrap_or_default();
         let (share, fair) = (percent(endpoint.share), endpoint.over_fair);
-        println!("    {:<32} {:>12} {share:>8}  {fair:.3} of its fair part{hits}", endpoint.id, endpoint.requests);
+        say!("    {:<32} {:>12} {share:>8}  {fair:.3} of its fair part{hits}", endpoint.id, endpoint.requests);
     }
     if endpoints.len() > MOST_LINES {
-        println!("    and {} others", endpoints.len() - MOST_LINES);
+        say!("    and {} others", endpoints.len() - MOST_LINES);
     }
-    println!("  hottest keys by {file}");
+    say!("  hottest keys by {file}");
     for key in upstream.hot_keys.iter().take(MOST_LINES) {
-        println!("    {:>8}  {}  {}  {}", percent(key.share), key.hash, key.owner, key.example);
+        say!("    {:>8}  {}  {}  {}", percent(key.share), key.hash, key.owner, key.example);
     }
 }
 
 fn row(label: &str, reports: &[(String, Report)], told: impl Fn(&(String, Report)) -> String) {
     let cells: Vec<String> = reports.iter().map(|report| format!("{:>24}", told(report))).collect();
-    println!("{label:<20}{}", cells.concat());
+    say!("{label:<20}{}", cells.concat());
 }
 
 fn optional<T>(value: Option<T>, told: impl Fn(T) -> String) -> String {

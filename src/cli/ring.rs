@@ -3,6 +3,8 @@ use super::OK;
 use super::RingArgs;
 use super::WRONG;
 use super::picture;
+use super::say::complain;
+use super::say::say;
 use crate::analysis::ring::RingReport;
 use crate::base::clock;
 use crate::config;
@@ -20,17 +22,17 @@ pub fn run(args: &RingArgs) -> anyhow::Result<u8> {
     let mut config = match config::load(&args.config) {
         Ok(config) => config,
         Err(problems) => {
-            eprintln!("{problems}");
+            complain!("{problems}");
             return Ok(WRONG);
         }
     };
     for problem in config.fill_members() {
-        eprintln!("ringway: {problem}");
+        complain!("ringway: {problem}");
     }
     let is_wanted = |upstream: &&Upstream| args.upstream.as_ref().is_none_or(|name| upstream.name.as_str() == name);
     let wanted: Vec<&Upstream> = config.upstreams.iter().filter(is_wanted).collect();
     if let (true, Some(name)) = (wanted.is_empty(), &args.upstream) {
-        eprintln!("ringway: there is no [upstream.{name}] in {}", args.config.display());
+        complain!("ringway: there is no [upstream.{name}] in {}", args.config.display());
         return Ok(WRONG);
     }
     let rings = wanted.into_iter().map(build).collect::<anyhow::Result<Vec<_>>>()?;
@@ -39,7 +41,7 @@ pub fn run(args: &RingArgs) -> anyhow::Result<u8> {
     }
     let reports: Vec<&RingReport> = rings.iter().map(|(_, report)| report).collect();
     if args.json {
-        println!("{}", serde_json::json!({ "upstreams": reports }));
+        say!("{}", serde_json::json!({ "upstreams": reports }));
     } else {
         reports.into_iter().for_each(print);
     }
@@ -57,11 +59,15 @@ fn build(upstream: &Upstream) -> anyhow::Result<(Ring, RingReport)> {
 }
 
 fn print(report: &RingReport) {
-    println!(
+    say!(
         "upstream {}  {}, {} vnodes, {} probes, ring {}",
-        report.upstream, report.algorithm, report.vnodes, report.probes, report.fingerprint
+        report.upstream,
+        report.algorithm,
+        report.vnodes,
+        report.probes,
+        report.fingerprint
     );
-    println!(
+    say!(
         "  {} endpoints, {} points, {:.1} KiB, built in {:.2} ms, peak/mean {:.3}",
         report.endpoints.len(),
         report.points,
@@ -70,7 +76,7 @@ fn print(report: &RingReport) {
         report.peak_to_mean
     );
     for endpoint in &report.endpoints {
-        println!(
+        say!(
             "  {:<32} weight {:<4} {:>7.3}% of keys  {:.3} of its fair part",
             endpoint.id,
             endpoint.weight,

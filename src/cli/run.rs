@@ -1,6 +1,7 @@
 //! `run`: starts the proxy.
 use super::OK;
 use super::WRONG;
+use super::say::complain;
 use crate::app;
 use crate::config;
 use crate::lifecycle::inheritance::Inheritance;
@@ -15,13 +16,13 @@ pub fn run(path: &Path, takes_over: bool) -> anyhow::Result<u8> {
     let config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => {
-            eprintln!("{problems}");
+            complain!("{problems}");
             return Ok(WRONG);
         }
     };
     let inheritance = if takes_over {
         let Some(socket) = &config.server.upgrade_socket else {
-            eprintln!(
+            complain!(
                 "{}: --upgrade needs `upgrade_socket` in [server], in the running proxy's configuration, too",
                 path.display()
             );

@@ -1,6 +1,6 @@
 //! Commands and exit codes.
 use crate::harness::http::Client;
-use crate::harness::program::{Ringway, command};
+use crate::harness::program::{Ringway, command, program};
 use crate::harness::wait_for;
 use crate::hashing::{BY_PATH, fleet};
 use std::io::{BufRead, BufReader};
@@ -169,4 +169,21 @@ fn a_probe_is_told_whether_the_proxy_is_ready() {
     assert_eq!((ready.status.code(), ready.stdout.len()), (Some(0), 0), "{}", text(&ready.stderr));
     drop(ringway);
     assert_eq!(command(&["status", "--ready", "--admin", &admin]).status.code(), Some(1));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_a_command_without_a_word() {
+    let config = file("cache-fleet.toml");
+    for arguments in
+        [&["ring", "-c", &config][..], &["explain", "-c", &config, "/"], &["schema"], &["completions", "bash"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(program()).args(arguments).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(141), String::new()), "{arguments:?}");
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(program()).args(["check", "-c", "/nowhere.toml"]).stderr(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
 }

@@ -122,6 +122,7 @@ function row(upstream, endpoint, now, most) {
   load.firstChild.style.width = `${most ? (100 * endpoint.in_flight) / most : 0}%`;
   const state = make("span", { class: `state ${endpoint.state}` }, endpoint.state);
   const problem = endpoint.last_check && endpoint.last_check.problem;
+  const onItsWay = typeof endpoint.ramp === "number" ? `has ${percent(endpoint.ramp, 0)} of its keys on the move` : null;
   const draining = endpoint.state === "draining";
   const button = make("button", { type: "button", "aria-label": `${draining ? "Take back" : "Drain"} ${endpoint.id}` }, draining ? "Take back" : "Drain");
   const path = `/api/v1/upstreams/${encodeURIComponent(upstream.name)}/endpoints/${encodeURIComponent(endpoint.id)}/${draining ? "undrain" : "drain"}`;
@@ -130,7 +131,8 @@ function row(upstream, endpoint, now, most) {
     : `${endpoint.address} (${endpoint.addresses.join(", ") || "never resolved"})`;
   return make("tr", { "data-key": key, onmouseenter: () => choose(key), onmouseleave: () => choose(null) },
     cell("Endpoint", null, make("span", {}, dot(endpoint.id), make("b", {}, endpoint.id), make("br"), make("span", { class: "soft mono" }, address))),
-    cell("State", null, make("span", {}, state, problem ? make("div", { class: "failed" }, problem) : null)),
+    cell("State", null, make("span", {}, state, onItsWay ? make("div", { class: "warn" }, onItsWay) : null,
+      problem ? make("div", { class: "failed" }, problem) : null)),
     cell("Weight", "n", String(endpoint.weight)),
     cell("Keys", "n", percent(endpoint.key_share)),
     cell("In flight", "n", make("span", {}, String(endpoint.in_flight) + (endpoint.pending ? ` +${endpoint.pending} waiting` : ""), load)),

@@ -13,7 +13,8 @@
 //!         │               │
 //!       proxy          control  analysis      engines: one request │ one owner of changing state │ pure answers
 //!         │               │                   (they never call each other; they meet in `snapshot`)
-//!       pool            probe                 connections to endpoints │ asks whether they are healthy
+//!       pool         discovery                connections to endpoints │ who belongs to an upstream
+//!         │         probe  store              asks whether endpoints are healthy │ small clients of stores
 //!         └── wire ───────┤                   HTTP/1.1 heads and bodies on a stream
 //!             worker ─────┤                   one thread's own world: view, buffers, deadlines
 //!          snapshot       │                   the immutable view both engines share
@@ -59,6 +60,7 @@ pub mod retry;
 pub mod ring;
 pub mod route;
 pub mod snapshot;
+pub mod store;
 pub mod telemetry;
 pub mod wire;
 pub mod worker;

@@ -6,6 +6,8 @@ use crate::health::Availability;
 use crate::ring::fingerprint;
 use crate::snapshot::Snapshot;
 use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::membership::Seen;
+use crate::snapshot::membership::StoreHealth;
 use crate::snapshot::upstream::Upstream;
 use crate::telemetry::cells::HistogramSums;
 use crate::telemetry::labels::CheckResult;
@@ -29,6 +31,7 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> Result<Vec<u8>, prometh
     upstreams(&mut exposition, snapshot);
     endpoints(&mut exposition, snapshot);
     members(&mut exposition, snapshot);
+    stores(&mut exposition, snapshot);
     rings(&mut exposition, snapshot);
     listeners(&mut exposition, snapshot);
     self::process(&mut exposition, process);
@@ -230,6 +233,46 @@ fn members(exposition: &mut Exposition, snapshot: &Snapshot) {
                 let count = membership.held_back[*reason as usize].get();
                 series.value(&[upstream.name.as_str(), reason.as_str()], count as f64);
             }
+        }
+    });
+}
+
+fn stores(exposition: &mut Exposition, snapshot: &Snapshot) {
+    let seen = snapshot.upstreams.iter().filter_map(|upstream| Some(upstream.membership.as_ref()?.seen()));
+    let seen: Vec<Seen> = seen.filter(|seen| seen.store.is_some()).collect();
+    let mut stores: BTreeMap<&str, Vec<&StoreHealth>> = BTreeMap::new();
+    for health in seen.iter().filter_map(|seen| seen.store.as_deref()) {
+        stores.entry(&health.name).or_default().push(health);
+    }
+    exposition.family(&metrics::STORE_UP, |series| {
+        for (name, all) in &stores {
+            series.value(&[name], f64::from(u8::from(all.iter().all(|health| health.seen().1))));
+        }
+    });
+    exposition.family(&metrics::STORE_LAST_OK, |series| {
+        for (name, all) in &stores {
+            if let Some(oldest) = all.iter().filter_map(|health| health.seen().0).min() {
+                series.value(&[name], oldest.elapsed().as_secs_f64());
+            }
+        }
+    });
+    exposition.family(&metrics::STORE_RECONNECTS, |series| {
+        for (name, all) in &stores {
+            series.value(&[name], all.iter().map(|health| health.losses.get()).sum::<u64>() as f64);
+        }
+    });
+    exposition.family(&metrics::STORE_RTT, |series| {
+        for (name, all) in &stores {
+            let mut sums = HistogramSums::default();
+            all.iter().for_each(|health| health.rtt.add_to(&mut sums));
+            series.histogram(&[name], &sums);
+        }
+    });
+    exposition.family(&metrics::CAP_DEGRADED, |series| {
+        let is_lost = |seen: &&Seen| seen.store.as_ref().is_some_and(|health| !health.seen().1);
+        for (mode, refuses) in [("serve-last", false), ("refuse", true)].into_iter().filter(|_| !seen.is_empty()) {
+            let count = seen.iter().filter(is_lost).filter(|seen| seen.refuses == refuses).count();
+            series.value(&["discovery", mode], count as f64);
         }
     });
 }

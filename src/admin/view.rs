@@ -15,6 +15,7 @@ use crate::snapshot::membership::Membership;
 use crate::snapshot::upstream::Upstream as Group;
 use serde::Deserialize;
 use serde::Serialize;
+use std::time::Instant;
 
 /// `/api/v1/status`
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,6 +100,25 @@ pub struct Discovery {
     pub problem: Option<String>,
     /// Members that are kept although it does not name them any more.
     pub waiting_to_go: usize,
+    /// Whether requests are refused because the store is lost.
+    #[serde(default)]
+    pub refuses: bool,
+    /// The store behind it, if there is one.
+    #[serde(default)]
+    pub store: Option<Store>,
+}
+
+/// How it stands with a store.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Store {
+    /// Its name.
+    pub name: String,
+    /// Whether it answers.
+    pub up: bool,
+    /// Seconds since its last answer; absent before the first.
+    pub last_ok_seconds_ago: Option<f64>,
+    /// Times it was lost.
+    pub losses: u64,
 }
 
 /// An endpoint.
@@ -218,11 +238,20 @@ fn last_check(endpoint: &Server) -> Option<Check> {
 
 fn discovery(membership: &Membership) -> Discovery {
     let seen = membership.seen();
+    let ago = |at: Instant| (at.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+    let store = seen.store.map(|health| Store {
+        name: health.name.clone(),
+        up: health.seen().1,
+        last_ok_seconds_ago: health.seen().0.map(ago),
+        losses: health.losses.get(),
+    });
     Discovery {
         source: seen.source,
-        confirmed_seconds_ago: seen.confirmed.map(|at| (at.elapsed().as_secs_f64() * 10.0).round() / 10.0),
+        confirmed_seconds_ago: seen.confirmed.map(ago),
         problem: seen.problem,
         waiting_to_go: seen.waiting,
+        refuses: seen.refuses,
+        store,
     }
 }
 

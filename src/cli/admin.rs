@@ -82,6 +82,12 @@ fn print_discovery(discovery: &view::Discovery, members: usize) {
     if discovery.waiting_to_go > 0 {
         say!("    {} of them are missing there and stay for a while", discovery.waiting_to_go);
     }
+    if let Some(store) = discovery.store.as_ref().filter(|store| !store.up) {
+        let told =
+            store.last_ok_seconds_ago.map_or("it never answered".into(), |ago| format!("last answer {ago}s ago"));
+        let then = if discovery.refuses { "REQUESTS ARE REFUSED" } else { "the last members serve" };
+        say!("    store {} is LOST, {told}: {then}", store.name);
+    }
     if let Some(problem) = &discovery.problem {
         say!("    PROBLEM: {problem}");
     }

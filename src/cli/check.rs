@@ -50,6 +50,10 @@ fn print_summary(path: &Path, config: &Config) {
             say!("    members from {}", discovery.source);
         }
     }
+    for (name, store) in &config.stores {
+        let servers: Vec<String> = store.servers.iter().map(ToString::to_string).collect();
+        say!("  store {name} etcd at {}", servers.join(" "));
+    }
     for warning in &config.warnings {
         say!("warning: {warning}");
     }

@@ -9,6 +9,7 @@ mod help;
 mod log_file;
 pub mod picture;
 pub mod plan;
+pub mod register;
 pub mod replay;
 pub mod ring;
 pub mod run;
@@ -121,6 +122,9 @@ enum Command {
     /// Take a drained endpoint back
     #[command(after_long_help = help::UNDRAIN)]
     Undrain(EndpointArgs),
+    /// Hold a membership in a store for any server, until SIGTERM
+    #[command(after_long_help = help::REGISTER)]
+    Register(RegisterArgs),
     /// Print the JSON Schema of the configuration
     #[command(after_long_help = help::SCHEMA)]
     Schema,
@@ -214,6 +218,29 @@ pub struct RingArgs {
     json: bool,
 }
 
+/// What `register` takes.
+#[derive(Debug, Args)]
+pub struct RegisterArgs {
+    /// The configuration that has the store
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    config: PathBuf,
+    /// The store: [store.NAME]
+    #[arg(long, value_name = "NAME")]
+    store: String,
+    /// What proxies look for: the upstream's name, or its discovery's `name`
+    #[arg(long, value_name = "NAME")]
+    upstream: String,
+    /// The endpoint's id
+    #[arg(long, value_name = "ID")]
+    id: String,
+    /// Where the server listens: numbers and a port
+    #[arg(long, value_name = "ADDRESS")]
+    address: String,
+    /// Its part of the key space relative to others
+    #[arg(long, default_value_t = 1)]
+    weight: u32,
+}
+
 /// What commands to a running proxy take.
 #[derive(Debug, Args)]
 pub struct AdminArgs {
@@ -253,6 +280,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Reload(args)), _) => admin::reload(&args),
         (Some(Command::Drain { which, wait, timeout }), _) => drain::drain(&which, wait.then_some(timeout)),
         (Some(Command::Undrain(which)), _) => drain::undrain(&which),
+        (Some(Command::Register(args)), _) => register::run(&args),
         (Some(Command::Schema), _) => Ok(schema::schema()),
         (Some(Command::Completions { shell }), _) => Ok(schema::completions(shell)),
         (None, Some(config)) if cli.test => Ok(check::run(&config)),

@@ -1,24 +1,31 @@
 //! `[upstream.NAME.discovery]`.
+use super::diagnostic::did_you_mean;
 use super::listener;
+use super::store::Stores;
 use super::table::Reader;
 use super::table::Section;
 use crate::base::address::HostPort;
-use crate::discovery::dns::Question;
+use crate::base::ids::EndpointId;
+use crate::discovery::dns;
 use crate::discovery::dns::Records;
 use crate::discovery::settings::Allowed;
+use crate::discovery::settings::OnLoss;
 use crate::discovery::settings::Settings;
 use crate::discovery::settings::Source;
+use crate::discovery::store::Question;
 use crate::snapshot::settings::Upstream;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
 /// Reads the table of an upstream whose other settings are known; `None` when it names no source.
-pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, upstream: &Upstream) -> Option<Settings> {
+pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, upstream: &Upstream, stores: &Stores) -> Option<Settings> {
     section.check_names(reader);
     let source = match section.choice(reader, "provider") {
-        "dns" => dns(reader, section),
-        _ => file(reader, section),
+        "dns" => by_dns(reader, section),
+        "store" => by_store(reader, section, upstream, stores),
+        _ => by_file(reader, section),
     };
+    let on_loss = on_loss(reader, section);
     let snapshot = section.text(reader, "snapshot");
     if let (Some(kept), Some(Source::File(path))) = (&snapshot, &source)
         && path.as_os_str() == kept.value.as_str()
@@ -44,12 +51,18 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, upstream: &Upstream)
         min_members: min_members? as usize,
         max_members: max_members? as usize,
         allow,
+        on_loss,
         vnodes: upstream.ring.vnodes,
     })
 }
 
-fn file(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
-    refuse(reader, section, &["name", "port", "records", "resolvers"], "a file has");
+fn by_file(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
+    refuse(
+        reader,
+        section,
+        &["name", "port", "records", "resolvers", "store", "on_store_loss", "max_stale"],
+        "a file has",
+    );
     let Some(path) = section.text(reader, "path") else {
         if !section.has("path") {
             let message = "a list in a file needs its \"path\"; write path = \"/etc/ringway/members.toml\"";
@@ -64,8 +77,8 @@ fn file(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
     Some(Source::File(path.value.into()))
 }
 
-fn dns(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
-    refuse(reader, section, &["path"], "DNS has");
+fn by_dns(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
+    refuse(reader, section, &["path", "store", "on_store_loss", "max_stale"], "DNS has");
     let name = section.text(reader, "name");
     if name.is_none() && !section.has("name") {
         reader.problem(&section.place, "there is no \"name\" to look up; write name = \"app.example.com\"");
@@ -97,7 +110,44 @@ fn dns(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
         }
     }
     let records = if is_service { Records::Service } else { Records::Addresses(port? as u16) };
-    Some(Source::Dns(Question { name: name?, records, resolvers }))
+    Some(Source::Dns(dns::Question { name: name?, records, resolvers }))
+}
+
+fn by_store(reader: &mut Reader<'_>, section: &Section<'_>, upstream: &Upstream, stores: &Stores) -> Option<Source> {
+    refuse(reader, section, &["path", "port", "records", "resolvers"], "a store has");
+    let name = section.text(reader, "name").map_or_else(|| upstream.name.to_string(), |name| name.value);
+    if !EndpointId::is_valid(&name) || name.contains('/') {
+        let message = format!("\"{name}\" cannot be a part of keys: 1 to 128 characters of A-Za-z0-9._:[]-");
+        reader.problem(&section.place("name"), message);
+    }
+    let Some(wanted) = section.text(reader, "store") else {
+        if !section.has("store") {
+            reader.problem(&section.place, "there is no \"store\" to ask; write store = \"NAME\" and a [store.NAME]");
+        }
+        return None;
+    };
+    match stores.get(&wanted.value) {
+        Some(Some(store)) => Some(Source::Store(Question { store: store.clone(), name })),
+        // What is wrong with it was told.
+        Some(None) => None,
+        None => {
+            let near = did_you_mean(&wanted.value, stores.keys().map(String::as_str));
+            reader.problem(&wanted.place, format!("there is no [store.{}]{near}", wanted.value));
+            None
+        }
+    }
+}
+
+fn on_loss(reader: &mut Reader<'_>, section: &Section<'_>) -> OnLoss {
+    let max_stale = section.duration(reader, "max_stale").unwrap_or_default();
+    if section.choice(reader, "on_store_loss") == "refuse" {
+        return OnLoss::Refuse(max_stale);
+    }
+    if !max_stale.is_zero() {
+        let message = "with on_store_loss = \"serve-last\" the last members serve for ever; leave \"max_stale\" out, or write \"refuse\"";
+        reader.problem(&section.place("max_stale"), message);
+    }
+    OnLoss::ServeLast
 }
 
 /// Keys of another source than the one that is named would do nothing.

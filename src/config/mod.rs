@@ -12,6 +12,7 @@ pub mod reference;
 pub mod route;
 pub mod schema;
 pub mod server;
+pub mod store;
 pub mod table;
 pub mod tls;
 pub mod upstream;
@@ -28,6 +29,7 @@ use crate::lifecycle;
 use crate::listener::settings::Settings as Listener;
 use crate::route::Route;
 use crate::snapshot::settings::Upstream;
+use crate::store::settings::Settings as Store;
 use crate::telemetry;
 use diagnostic::Diagnostic;
 use diagnostic::Diagnostics;
@@ -36,6 +38,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use store::Stores;
 use table::Place;
 use table::Reader;
 use table::Section;
@@ -58,6 +61,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Where the members of upstreams come from that have none of their own.
     pub discoveries: BTreeMap<UpstreamName, Arc<Discovery>>,
+    /// `[store.NAME]`
+    pub stores: BTreeMap<String, Arc<Store>>,
     /// The files it was read from.
     pub sources: Sources,
     /// What works but is hardly wanted.
@@ -152,8 +157,8 @@ fn from_sources(
     if !problems.is_empty() {
         return Err(sorted(problems));
     }
-    let Parts { server, admin, log, listeners, routes, upstreams, discoveries } = parts;
-    Ok(Config { server, admin, log, listeners, routes, upstreams, discoveries, sources, warnings })
+    let Parts { server, admin, log, listeners, routes, upstreams, discoveries, stores } = parts;
+    Ok(Config { server, admin, log, listeners, routes, upstreams, discoveries, stores, sources, warnings })
 }
 
 struct Parts {
@@ -164,6 +169,7 @@ struct Parts {
     routes: Vec<Route>,
     upstreams: Vec<Upstream>,
     discoveries: BTreeMap<UpstreamName, Arc<Discovery>>,
+    stores: BTreeMap<String, Arc<Store>>,
 }
 
 fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
@@ -188,7 +194,8 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
         }
     }
     listener::check_unique(reader, &listeners);
-    let (upstreams, discoveries) = upstreams(reader, tops);
+    let stores = stores(reader, tops);
+    let (upstreams, discoveries) = upstreams(reader, tops, &stores);
     let known = route::Known { listeners: &listeners, upstreams: &upstreams, discoveries: &discoveries };
     let mut routes = Vec::new();
     for top in tops {
@@ -227,6 +234,7 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
         routes: routes.into_iter().map(|found| found.value).collect(),
         upstreams,
         discoveries,
+        stores: stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect(),
     }
 }
 
@@ -258,7 +266,22 @@ fn single<'a>(reader: &mut Reader<'_>, tops: &[Section<'a>], name: &'static str)
 
 type Discoveries = BTreeMap<UpstreamName, Arc<Discovery>>;
 
-fn upstreams(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> (Vec<Upstream>, Discoveries) {
+fn stores(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Stores {
+    let mut stores = Stores::new();
+    for top in tops {
+        for (name, section) in top.named_tables(reader, "store", "store.*") {
+            if stores.contains_key(&name) {
+                reader.problem(&section.place, format!("store \"{name}\" stands in another file already"));
+                continue;
+            }
+            let settings = store::read(reader, &name, &section).map(Arc::new);
+            stores.insert(name, settings);
+        }
+    }
+    stores
+}
+
+fn upstreams(reader: &mut Reader<'_>, tops: &[Section<'_>], stores: &Stores) -> (Vec<Upstream>, Discoveries) {
     let (mut upstreams, mut discoveries): (Vec<Upstream>, _) = (Vec::new(), BTreeMap::new());
     let mut places: Vec<Place> = Vec::new();
     for top in tops {
@@ -268,7 +291,7 @@ fn upstreams(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> (Vec<Upstream>, D
                 reader.problem(&section.place, format!("upstream \"{name}\" stands in another file already, at {at}"));
                 continue;
             }
-            let (upstream, discovery) = upstream::read(reader, &name, &section);
+            let (upstream, discovery) = upstream::read(reader, &name, &section, stores);
             discoveries.extend(discovery.map(|discovery| (upstream.name.clone(), Arc::new(discovery))));
             upstreams.push(upstream);
             places.push(section.place.clone());

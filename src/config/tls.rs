@@ -98,10 +98,15 @@ fn warn_of_ended(reader: &mut Reader<'_>, pairs: &[Section<'_>], server: &TlsSer
 
 /// Reads `tls` of an upstream; `None` when it is absent or wrong.
 pub fn client(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Arc<TlsClient>> {
-    if !upstream.has("tls") {
+    client_of(reader, upstream, "upstream.*.tls")
+}
+
+/// Reads `tls` of any table, by the keys of `name`; `None` when it is absent or wrong.
+pub fn client_of(reader: &mut Reader<'_>, parent: &Section<'_>, name: &'static str) -> Option<Arc<TlsClient>> {
+    if !parent.has("tls") {
         return None;
     }
-    let section = upstream.table(reader, "tls", "upstream.*.tls");
+    let section = parent.table(reader, "tls", name);
     let before = reader.problems.len();
     section.check_names(reader);
     let settings = ClientTls {
@@ -154,7 +159,7 @@ fn file(reader: &mut Reader<'_>, section: &Section<'_>, name: &str) -> Option<Pa
 }
 
 /// Notes a file that cannot be read.
-fn readable(reader: &mut Reader<'_>, file: &Found<String>) -> PathBuf {
+pub(super) fn readable(reader: &mut Reader<'_>, file: &Found<String>) -> PathBuf {
     let path = PathBuf::from(&file.value);
     if !reader.is_closed
         && let Err(error) = files::read(&path, files::MAX_PEM)

@@ -1,6 +1,7 @@
 //! `[upstream.NAME]`, its endpoints, `ring` and `outlier`.
 use super::discovery;
 use super::health_check;
+use super::store::Stores;
 use super::table::Found;
 use super::table::Place;
 use super::table::Reader;
@@ -32,7 +33,12 @@ const CACHE_RAMP: Duration = Duration::from_secs(30);
 pub const UNKNOWN_SECRET: [u8; 16] = [0; 16];
 
 /// Reads one `[upstream.NAME]`, and where its members come from when they are not in the file.
-pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> (Upstream, Option<Discovery>) {
+pub fn read(
+    reader: &mut Reader<'_>,
+    name: &str,
+    section: &Section<'_>,
+    stores: &Stores,
+) -> (Upstream, Option<Discovery>) {
     section.check_names(reader);
     let mut upstream = Upstream::new(UpstreamName::new(name), endpoints(reader, section));
     let defaults = upstream.clone();
@@ -83,11 +89,16 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> (Upst
     }
     check_size(reader, &section.place("endpoints"), &upstream);
     check_name(reader, &section.place("tls"), &upstream);
-    let discovery = discovery(reader, section, &upstream);
+    let discovery = discovery(reader, section, &upstream, stores);
     (upstream, discovery)
 }
 
-fn discovery(reader: &mut Reader<'_>, section: &Section<'_>, upstream: &Upstream) -> Option<Discovery> {
+fn discovery(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    upstream: &Upstream,
+    stores: &Stores,
+) -> Option<Discovery> {
     match (section.has("endpoints"), section.has("discovery")) {
         (true, true) => {
             let message = "an upstream has \"endpoints\" or \"discovery\", not both";
@@ -104,7 +115,7 @@ fn discovery(reader: &mut Reader<'_>, section: &Section<'_>, upstream: &Upstream
         return None;
     }
     let table = section.table(reader, "discovery", "upstream.*.discovery");
-    discovery::read(reader, &table, upstream)
+    discovery::read(reader, &table, upstream, stores)
 }
 
 fn endpoints(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<Endpoint> {

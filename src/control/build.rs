@@ -75,6 +75,7 @@ pub fn build(state: &mut State, desired: Desired, now: Instant) -> Result<(Snaps
         };
         let mut group = build_group(before, settings, &state.names, state.workers, &mut last_uid, now)?;
         group.membership = state.memberships.get(&settings.name).filter(|_| is_discovered).cloned();
+        group.is_lost &= is_discovered;
         if before.is_none_or(|before| !Arc::ptr_eq(&before.ring, &group.ring)) {
             let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
             rings.push((settings.name.clone(), group.change.moved, fingerprint));
@@ -222,6 +223,7 @@ fn build_group(
         budget: before.map_or_else(Default::default, |before| before.budget.clone()),
         stats: before.map_or_else(|| Arc::new(PerWorker::new(workers)), |before| before.stats.clone()),
         membership: None,
+        is_lost: before.is_some_and(|before| before.is_lost),
     };
     if let Some(before) = before {
         group.begin_ramps(before, now);
@@ -318,6 +320,7 @@ fn upstream_of(group: &Group) -> Upstream {
         budget: group.budget.clone(),
         stats: group.stats.clone(),
         membership: group.membership.clone(),
+        is_lost: group.is_lost,
     }
 }
 

@@ -52,8 +52,25 @@ impl Control {
         self.state.memberships.retain(|name, _| discoveries.contains_key(name));
     }
 
+    /// Begins or ends refusing an upstream's requests.
+    fn refuse(&mut self, update: &Update) {
+        let Some(group) = self.state.groups.get_mut(&update.upstream) else { return };
+        if std::mem::replace(&mut group.is_lost, update.refuses) == update.refuses {
+            return;
+        }
+        if let Some(membership) = &group.membership {
+            membership.update(|seen| seen.refuses = update.refuses);
+        }
+        match update.refuses {
+            true => tracing::error!(upstream = %update.upstream, "The store is lost: requests are refused."),
+            false => tracing::info!(upstream = %update.upstream, "The store is back: requests are served."),
+        }
+        self.publish_masks();
+    }
+
     /// Takes a list in, and publishes it if it is news.
     pub(super) fn populate(&mut self, update: Update) {
+        self.refuse(&update);
         let Update { upstream, members: Some(members), at, .. } = update else { return };
         let before = self.handle.load();
         match build::repopulate(&mut self.state, &before, &upstream, members, clock::now()) {

@@ -112,6 +112,8 @@ pub struct Group {
     pub stats: Arc<stats::Upstream>,
     /// How it stands with the source of its members, if it has one.
     pub membership: Option<Arc<Membership>>,
+    /// Whether its requests are refused, because the store of its members is lost.
+    pub is_lost: bool,
 }
 
 /// One endpoint and what is known of its health.

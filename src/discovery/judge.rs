@@ -21,6 +21,8 @@ pub struct Judge {
     missing: BTreeMap<EndpointId, Instant>,
     /// What `max_drop` is a share of while some are missing: those that came meanwhile make no room for others to go.
     base: usize,
+    /// Until then nobody goes at once: the source was lost, and may have lost its data.
+    settling: Option<Instant>,
 }
 
 /// Why an answer was not taken up.
@@ -44,7 +46,14 @@ pub struct Verdict {
 impl Judge {
     /// Begins with a list that was in force before.
     pub fn new(settings: Arc<Settings>, current: &[Endpoint]) -> Self {
-        Self { settings, current: by_id(current.to_vec()), fresh: None, missing: BTreeMap::new(), base: 0 }
+        Self {
+            settings,
+            current: by_id(current.to_vec()),
+            fresh: None,
+            missing: BTreeMap::new(),
+            base: 0,
+            settling: None,
+        }
     }
 
     /// Takes an answer in.
@@ -69,6 +78,11 @@ impl Judge {
         Ok(self.look(now))
     }
 
+    /// The source is back after a loss: who is missing now must stay missing for a time.
+    pub fn begin_settling(&mut self, now: Instant) {
+        self.settling = Some(now + self.settings.settle);
+    }
+
     /// What time has changed.
     pub fn look(&mut self, now: Instant) -> Verdict {
         let Some(fresh) = &self.fresh else { return Verdict::default() };
@@ -79,7 +93,8 @@ impl Judge {
         if self.missing.is_empty() {
             self.base = self.current.len();
         }
-        if missing.len() <= (self.settings.max_drop.0 * self.base as f64).floor() as usize {
+        let is_settling = self.settling.is_some_and(|until| now < until);
+        if !is_settling && missing.len() <= (self.settings.max_drop.0 * self.base as f64).floor() as usize {
             missing.clear();
         }
         let held = missing.len();
@@ -132,6 +147,7 @@ mod tests {
             max_drop: Ratio(0.5),
             min_members,
             max_members: 6,
+            on_loss: crate::discovery::settings::OnLoss::ServeLast,
             allow: Allowed::default(),
             vnodes: 160,
         })
@@ -198,6 +214,16 @@ mod tests {
         assert_eq!(judge.due(), Some(start + 19 * SECOND), "the second time counts anew");
         judge.look(start + 19 * SECOND);
         assert_eq!(ids(&judge), "");
+    }
+
+    #[test]
+    fn after_a_loss_nobody_goes_at_once() {
+        let start = clock::now();
+        let mut judge = Judge::new(settings(1), &answer("abcd").members);
+        judge.begin_settling(start);
+        assert_eq!(play(&mut judge, start, &[(1, "abc"), (2, "abcx")]), ["abcd", "abcdx"]);
+        assert_eq!(judge.due(), Some(start + 11 * SECOND));
+        assert_eq!(play(&mut judge, start, &[(11, "abcx"), (12, "ab")]), ["abcx", "ab"]);
     }
 
     #[test]

@@ -8,13 +8,18 @@ pub mod list;
 pub mod names;
 pub mod runner;
 pub mod settings;
+pub mod store;
 
+use crate::snapshot::membership::StoreHealth;
 use crate::snapshot::settings::Endpoint;
+use crate::store::StoreError;
 use dns::Dns;
 use dns::client::DnsError;
 use file::File;
 use settings::Settings;
 use settings::Source;
+use std::sync::Arc;
+use store::Store;
 use thiserror::Error;
 
 /// A source's full answer.
@@ -35,6 +40,9 @@ pub enum ProviderError {
     /// The name servers have no answer.
     #[error(transparent)]
     Dns(#[from] DnsError),
+    /// The store is lost.
+    #[error("{}", .0.told())]
+    Store(#[from] StoreError),
 }
 
 /// A source of membership.
@@ -44,14 +52,20 @@ pub enum Provider {
     File(File),
     /// A name.
     Dns(Dns),
+    /// A store.
+    Store(Box<Store>),
 }
 
 impl Provider {
-    /// The source that settings name.
-    pub fn new(settings: &Settings) -> Self {
+    /// The source that settings name; what becomes of a store is noted in `health`.
+    pub fn new(settings: &Settings, health: Option<Arc<StoreHealth>>) -> Self {
         match &settings.source {
             Source::File(path) => Self::File(File::new(path.clone(), settings.allow.clone())),
             Source::Dns(question) => Self::Dns(Dns::new(question.clone(), settings.allow.clone())),
+            Source::Store(question) => {
+                let health = health.unwrap_or_else(|| Arc::new(StoreHealth::new(question.store.name.clone())));
+                Self::Store(Box::new(Store::new(question.clone(), settings.allow.clone(), health)))
+            }
         }
     }
 
@@ -63,6 +77,7 @@ impl Provider {
         match self {
             Self::File(file) => file.next().await,
             Self::Dns(dns) => dns.next().await,
+            Self::Store(store) => store.next().await,
         }
     }
 }

@@ -6,10 +6,14 @@ use super::ProviderError;
 use super::judge::Judge;
 use super::judge::Verdict;
 use super::list;
+use super::settings::OnLoss;
 use super::settings::Settings;
+use super::settings::Source;
 use crate::base::clock;
 use crate::base::ids::UpstreamName;
 use crate::snapshot::membership::Membership;
+use crate::snapshot::membership::Seen;
+use crate::snapshot::membership::StoreHealth;
 use crate::snapshot::settings::Endpoint;
 use crate::telemetry::labels::HeldBack;
 use std::collections::BTreeMap;
@@ -34,6 +38,8 @@ pub struct Update {
     pub upstream: UpstreamName,
     /// The list from now on; `None`: there is no answer so far, nobody need wait for it.
     pub members: Option<Arc<[Endpoint]>>,
+    /// Whether requests are refused, because the store is lost.
+    pub refuses: bool,
     /// When it was learned.
     pub at: Instant,
     serial: u64,
@@ -84,7 +90,7 @@ impl Runners {
                 continue;
             }
             let membership = self.running.get(name).map(|running| running.membership.clone()).unwrap_or_default();
-            membership.update(|seen| seen.source = settings.source.to_string());
+            membership.update(|seen| note_source(seen, settings));
             self.last_serial += 1;
             let runner = Runner {
                 upstream: name.clone(),
@@ -96,6 +102,9 @@ impl Runners {
                 is_first: true,
                 next_update: clock::now(),
                 unsent: None,
+                lost: None,
+                refuses: false,
+                told_refuses: false,
             };
             let task = tokio::spawn(runner.run());
             let running = Running { settings: settings.clone(), membership, serial: self.last_serial, task };
@@ -135,11 +144,28 @@ struct Runner {
     next_update: Instant,
     /// The newest list, and when its change was learned.
     unsent: Option<(Arc<[Endpoint]>, Instant)>,
+    /// Since when the store is lost.
+    lost: Option<Instant>,
+    /// Whether requests are to be refused, and whether that was told.
+    refuses: bool,
+    told_refuses: bool,
+}
+
+/// What a source is, and the store behind it.
+fn note_source(seen: &mut Seen, settings: &Settings) {
+    seen.source = settings.source.to_string();
+    seen.store = match &settings.source {
+        Source::Store(question) => {
+            let known = seen.store.take().filter(|known| known.name == question.store.name);
+            Some(known.unwrap_or_else(|| Arc::new(StoreHealth::new(question.store.name.clone()))))
+        }
+        _ => None,
+    };
 }
 
 impl Runner {
     async fn run(mut self) {
-        let mut provider = Provider::new(&self.settings);
+        let mut provider = Provider::new(&self.settings, self.membership.seen().store);
         let last_call = clock::now() + FIRST_ANSWER;
         loop {
             let mut next = pin!(provider.next());
@@ -148,6 +174,7 @@ impl Runner {
                     self.judge.due(),
                     self.unsent.is_some().then_some(self.next_update),
                     self.is_first.then_some(last_call),
+                    self.refuses_from(),
                 ];
                 let due = due.into_iter().flatten().min();
                 let pause = async {
@@ -163,6 +190,7 @@ impl Runner {
                 let now = clock::now();
                 let verdict = self.judge.look(now);
                 self.take(verdict, now);
+                self.refuses |= self.refuses_from().is_some_and(|from| from <= now);
                 if self.is_first && now >= last_call && self.unsent.is_none() {
                     self.begin_without_answer(now);
                 }
@@ -180,11 +208,21 @@ impl Runner {
     fn hear(&mut self, answer: Result<EndpointSet, ProviderError>, now: Instant) {
         let heard = match answer {
             Ok(mut set) => {
+                if self.lost.take().is_some() {
+                    self.judge.begin_settling(now);
+                    self.refuses = false;
+                }
                 let left_out = std::mem::take(&mut set.left_out);
                 self.judge.hear(set, now).map(|verdict| (verdict, left_out))
             }
             Err(error) => {
-                self.refuse(HeldBack::Unreadable, error.to_string());
+                if matches!(error, ProviderError::Store(_)) {
+                    self.lost.get_or_insert(now);
+                    self.refuses |= self.refuses_from().is_some_and(|from| from <= now);
+                    self.note(Some((None, error.to_string())));
+                } else {
+                    self.refuse(HeldBack::Unreadable, error.to_string());
+                }
                 if self.is_first {
                     self.begin_without_answer(now);
                 }
@@ -195,7 +233,9 @@ impl Runner {
             Ok((verdict, left_out)) => {
                 self.membership.update(|seen| seen.confirmed = Some(now));
                 self.note(
-                    left_out.first().map(|first| (HeldBack::Member, format!("{} left out: {first}", left_out.len()))),
+                    left_out
+                        .first()
+                        .map(|first| (Some(HeldBack::Member), format!("{} left out: {first}", left_out.len()))),
                 );
                 self.take(verdict, now);
             }
@@ -205,6 +245,14 @@ impl Runner {
                     self.begin_without_answer(now);
                 }
             }
+        }
+    }
+
+    /// From when on requests are refused, as long as the store stays lost.
+    fn refuses_from(&self) -> Option<Instant> {
+        match self.settings.on_loss {
+            OnLoss::Refuse(after) if !self.refuses => self.lost.map(|since| since + after),
+            _ => None,
         }
     }
 
@@ -223,22 +271,25 @@ impl Runner {
     }
 
     fn refuse(&mut self, reason: HeldBack, why: String) {
-        self.note(Some((reason, why)));
+        self.note(Some((Some(reason), why)));
     }
 
     /// Counts and tells a problem once, as long as it stays the same; `None` when there is none any more.
-    fn note(&self, problem: Option<(HeldBack, String)>) {
+    fn note(&self, problem: Option<(Option<HeldBack>, String)>) {
         let why = problem.as_ref().map(|(_, why)| why.clone());
         let before = self.membership.update(|seen| std::mem::replace(&mut seen.problem, why.clone()));
         if before == why {
             return;
         }
         match problem {
-            Some((reason @ HeldBack::Member, why)) => {
+            Some((None, why)) => {
+                tracing::error!(upstream = %self.upstream, why, "The store is lost; the last members stay.");
+            }
+            Some((Some(reason @ HeldBack::Member), why)) => {
                 self.membership.held_back[reason as usize].add(1);
                 tracing::warn!(upstream = %self.upstream, why, "Not all members can be used.");
             }
-            Some((reason, why)) => {
+            Some((Some(reason), why)) => {
                 self.membership.held_back[reason as usize].add(1);
                 tracing::error!(upstream = %self.upstream, why, "The members are refused, the last good ones stay.");
             }
@@ -263,7 +314,9 @@ impl Runner {
     /// Sends what is to be told, unless it is too soon. Says whether anybody listens.
     async fn send(&mut self) -> bool {
         let now = clock::now();
-        if now < self.next_update || (self.unsent.is_none() && !self.is_first) {
+        let is_news = self.is_first || self.unsent.is_some() || self.refuses != self.told_refuses;
+        let is_too_soon = now < self.next_update && self.refuses == self.told_refuses;
+        if is_too_soon || !is_news {
             return true;
         }
         let (members, at) = match self.unsent.take() {
@@ -271,7 +324,14 @@ impl Runner {
             None => (None, now),
         };
         self.is_first = false;
-        let update = Update { upstream: self.upstream.clone(), members: members.clone(), at, serial: self.serial };
+        self.told_refuses = self.refuses;
+        let update = Update {
+            upstream: self.upstream.clone(),
+            members: members.clone(),
+            refuses: self.refuses,
+            at,
+            serial: self.serial,
+        };
         let is_heard = self.updates.send(update).await.is_ok();
         if let Some(members) = members {
             self.next_update = now + MIN_PAUSE;

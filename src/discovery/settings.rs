@@ -4,6 +4,7 @@ use super::dns::Question;
 use super::dns::Records;
 use super::judge::Judge;
 use super::list;
+use super::store;
 use crate::base::clock;
 use crate::base::units::Ratio;
 use crate::ring::build::MAX_POINTS;
@@ -32,17 +33,30 @@ pub struct Settings {
     pub max_members: usize,
     /// Networks of loopback and link-local members.
     pub allow: Allowed,
+    /// What happens while the store is lost.
+    pub on_loss: OnLoss,
     /// Points of each unit of weight: a ring has a largest size.
     pub vnodes: u32,
 }
 
+/// What happens to requests while the store of an upstream's members is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLoss {
+    /// The last members serve, for ever.
+    ServeLast,
+    /// They are refused once the store has been lost for this long.
+    Refuse(Duration),
+}
+
 /// Who knows the members.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Source {
     /// A file, TOML or JSON.
     File(PathBuf),
     /// A name of DNS.
     Dns(Question),
+    /// A store.
+    Store(store::Question),
 }
 
 impl fmt::Display for Source {
@@ -51,6 +65,7 @@ impl fmt::Display for Source {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Dns(Question { name, records: Records::Addresses(port), .. }) => write!(f, "dns {name}, port {port}"),
             Self::Dns(Question { name, records: Records::Service, .. }) => write!(f, "dns service {name}"),
+            Self::Store(question) => write!(f, "store {}, {}", question.store.name, question.prefix()),
         }
     }
 }
@@ -89,7 +104,7 @@ impl Settings {
                 Ok(members) => members,
                 Err(error) => kept().ok_or_else(|| error.to_string())?,
             },
-            Source::Dns(_) => kept().unwrap_or_default(),
+            Source::Dns(_) | Source::Store(_) => kept().unwrap_or_default(),
         };
         if members.is_empty() {
             return Ok(members);

@@ -59,6 +59,9 @@ pub async fn run<D: Downstream>(
     mut body: Box<RequestBody<D>>,
 ) -> Result<Answer<D>, ProxyError> {
     upstream.stats.of(proxy.worker.index).requests.add(1);
+    if upstream.is_lost {
+        return Err(ProxyError::new(Kind::StoreLost));
+    }
     let reach = upstream.settings.failover.map_or(usize::MAX, |further| further.saturating_add(1));
     let walk = upstream.candidates(start(proxy, ctx, upstream).0, ctx.started).take(reach).enumerate();
     let walk = walk.filter(|(_, slot)| upstream.mask.is_open(*slot));

@@ -38,6 +38,8 @@ pub enum Kind {
     KeyMissing,
     /// Upstream: nobody is left to ask.
     NoEndpoint,
+    /// Upstream: the store that knows whom to ask is lost.
+    StoreLost,
     /// Upstream: it has as many requests as it may take.
     Overloaded,
     /// Upstream: no connection.

@@ -42,6 +42,7 @@ pub fn of(kind: Kind) -> Reply {
         Kind::UpstreamReset => (502, "upstream_reset", "The upstream server closed the connection before it answered."),
         Kind::BadUpstreamResponse => (502, "bad_upstream_response", "The upstream server's response is malformed."),
         Kind::Overloaded => (503, "overloaded", "The upstream server has as many requests as it may take."),
+        Kind::StoreLost => (503, "store_lost", "Who serves this is not known at the moment."),
         Kind::NoEndpoint => (503, "no_endpoint", "No upstream server is available."),
         Kind::UpstreamTimeout => (504, "upstream_timeout", "The upstream server did not answer in time."),
     };

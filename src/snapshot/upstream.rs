@@ -41,6 +41,8 @@ pub struct Upstream {
     pub stats: Arc<stats::Upstream>,
     /// How it stands with the source of its members; `None` when they are in the file.
     pub membership: Option<Arc<Membership>>,
+    /// Whether its requests are refused: the store of its members is lost, and the settings say so.
+    pub is_lost: bool,
 }
 
 /// What the load bound needs to know of a moment beside what is counted.

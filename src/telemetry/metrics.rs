@@ -67,6 +67,11 @@ families! {
     MEMBERSHIP_AGE = Gauge "ringway_membership_age_seconds" ["upstream"] "Time since the source of an upstream's members last gave a list that may be used; no series before the first.";
     MEMBERSHIP_APPLY = Histogram "ringway_membership_apply_seconds" ["upstream"] "Time from another list of members to its ring in force.";
     MEMBERSHIP_HELD_BACK = Counter "ringway_membership_held_back_total" ["upstream", "reason"] "Lists of members, or parts of them, that were not taken up as they came: unreadable, member (left out), unusable, min_members, max_members, max_drop (stay for settle).";
+    STORE_UP = Gauge "ringway_store_up" ["store"] "1 while a store answers all who ask it for members, else 0.";
+    STORE_LAST_OK = Gauge "ringway_store_last_ok_seconds" ["store"] "Time since a store's last answer, the oldest of all who ask it; no series before the first.";
+    STORE_RECONNECTS = Counter "ringway_store_reconnects_total" ["store"] "Times a store that had answered was lost.";
+    STORE_RTT = Histogram "ringway_store_rtt_seconds" ["store"] "Time to a store's answers: lists and signs of life.";
+    CAP_DEGRADED = Gauge "ringway_cap_degraded" ["use", "mode"] "What goes on without its store, by what it does meanwhile: upstreams whose last members serve (discovery, serve-last) or whose requests are refused (discovery, refuse).";
     EJECTIONS = Counter "ringway_ejections_total" ["upstream", "endpoint"] "Times an endpoint was taken out for failing in real traffic.";
     KEY_MISSING = Counter "ringway_key_missing_total" ["route"] "Requests that had no key.";
     RATE_LIMITED = Counter "ringway_rate_limited_total" ["route"] "Requests that came too soon for the route's rate_limit and got 429.";

@@ -18,6 +18,7 @@ mod dashboard;
 mod differential;
 mod dns;
 mod drain;
+mod etcd;
 mod faults;
 mod framing;
 mod framing_cases;

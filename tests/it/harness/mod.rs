@@ -2,6 +2,7 @@
 //! Ports, files and processes belong to one test each, and end with it. Waiting is always for something, with a deadline.
 #![allow(dead_code, reason = "each story uses the part it needs")]
 pub mod dnsmasq;
+pub mod etcd;
 pub mod h2;
 pub mod http;
 pub mod nginx;

@@ -1,0 +1,168 @@
+//! etcd by its JSON gateway (`/v3/...`): keys and values are base64, whole numbers are texts, what is 0 is left out.
+use super::StoreError;
+use super::http::Connection;
+use super::http::Lines;
+use super::settings::Settings;
+use crate::base::files;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+use serde_json::json;
+use std::time::Duration;
+
+/// A key and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// The key without the prefix that was asked for.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// A connection to one server, let in.
+#[derive(Debug)]
+pub struct Etcd(Connection);
+
+impl Etcd {
+    /// Connects to the server of this number, counted round.
+    ///
+    /// # Errors
+    /// When it cannot be reached or does not let us in.
+    pub async fn open(settings: &Settings, number: usize) -> Result<Self, StoreError> {
+        let server = &settings.servers[number % settings.servers.len()];
+        let mut connection = Connection::open(settings, server).await?;
+        if let Some((user, file)) = &settings.login {
+            let told = file.display().to_string();
+            let password =
+                files::read_text(file, files::MAX_WORD).map_err(|error| StoreError::Credentials(told, error))?;
+            let asked = json!({ "name": user, "password": password.trim_end_matches(['\r', '\n']) });
+            let answer = connection.call("/v3/auth/authenticate", &asked).await?;
+            let token = answer["token"].as_str().ok_or_else(|| StoreError::Answer(connection.server.clone()))?;
+            connection.authorize(token.to_string());
+        }
+        Ok(Self(connection))
+    }
+
+    /// Everything below a prefix, and the revision at which that was so.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn list(&mut self, prefix: &str) -> Result<(Vec<Pair>, u64), StoreError> {
+        let asked = json!({ "key": encode(prefix), "range_end": encode(after(prefix)) });
+        let answer = self.0.call("/v3/kv/range", &asked).await?;
+        let strange = || StoreError::Answer(self.0.server.clone());
+        let revision = number(&answer["header"]["revision"]).ok_or_else(strange)?;
+        let pair = |pair: &Value| {
+            let key = decode(&pair["key"])?.strip_prefix(prefix.as_bytes())?.to_vec();
+            // An empty value is left out.
+            let value = if pair["value"].is_null() { Vec::new() } else { decode(&pair["value"])? };
+            Some(Pair { key, value })
+        };
+        let pairs = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok((pairs.iter().map(|it| pair(it).ok_or_else(strange)).collect::<Result<_, _>>()?, revision))
+    }
+
+    /// Whether it answers in time, for a key that need not be there.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&mut self, time: Duration, prefix: &str) -> Result<(), StoreError> {
+        let asked = json!({ "key": encode(prefix), "limit": "1", "keys_only": true });
+        self.0.call_within(time, "/v3/kv/range", &asked).await.map(drop)
+    }
+
+    /// Changes below a prefix after a revision. The connection is for nothing else then.
+    ///
+    /// # Errors
+    /// When it is not told of them.
+    pub async fn watch(self, prefix: &str, after_revision: u64) -> Result<Changes, StoreError> {
+        let asked = json!({ "create_request": {
+            "key": encode(prefix), "range_end": encode(after(prefix)), "start_revision": (after_revision + 1).to_string(),
+        }});
+        Ok(Changes(self.0.follow("/v3/watch", &asked).await?))
+    }
+
+    /// A lease that lasts so long after each sign of life, at least.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn grant(&mut self, ttl: Duration) -> Result<String, StoreError> {
+        let asked = json!({ "TTL": ttl.as_secs_f64().ceil().max(1.0).to_string() });
+        let answer = self.0.call("/v3/lease/grant", &asked).await?;
+        match answer["ID"].as_str() {
+            Some(id) => Ok(id.to_string()),
+            None => Err(StoreError::Answer(self.0.server.clone())),
+        }
+    }
+
+    /// Gives a lease a sign of life, and says whether it is still there.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub async fn keep_alive(&mut self, time: Duration, lease: &str) -> Result<bool, StoreError> {
+        let answer = self.0.call_within(time, "/v3/lease/keepalive", &json!({ "ID": lease })).await?;
+        Ok(number(&answer["result"]["TTL"]).is_some_and(|ttl| ttl > 0))
+    }
+
+    /// Ends a lease and what hangs on it.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    pub async fn revoke(&mut self, lease: &str) -> Result<(), StoreError> {
+        self.0.call("/v3/lease/revoke", &json!({ "ID": lease })).await.map(drop)
+    }
+
+    /// Puts a value under a key, for as long as a lease.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    pub async fn put(&mut self, key: &str, value: &str, lease: &str) -> Result<(), StoreError> {
+        let asked = json!({ "key": encode(key), "value": encode(value), "lease": lease });
+        self.0.call("/v3/kv/put", &asked).await.map(drop)
+    }
+}
+
+/// Changes below a prefix.
+#[derive(Debug)]
+pub struct Changes(Lines);
+
+impl Changes {
+    /// Waits until something has changed after a revision. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// When nobody tells any more: whoever wants to know has to list again.
+    pub async fn next(&mut self, after_revision: u64) -> Result<(), StoreError> {
+        loop {
+            let line = self.0.next().await?;
+            let result = &line["result"];
+            if result["canceled"] == true || line["error"].is_object() {
+                return Err(StoreError::Ended("a watch".into()));
+            }
+            let is_news = number(&result["header"]["revision"]).is_none_or(|revision| revision > after_revision);
+            if result["events"].is_array() && is_news {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn encode(text: impl AsRef<[u8]>) -> String {
+    BASE64_STANDARD.encode(text)
+}
+
+fn decode(text: &Value) -> Option<Vec<u8>> {
+    BASE64_STANDARD.decode(text.as_str()?).ok()
+}
+
+fn number(text: &Value) -> Option<u64> {
+    text.as_str()?.parse().ok()
+}
+
+/// The first key that does not begin with a prefix (which ends in a slash, so there is one).
+fn after(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}

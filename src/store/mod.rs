@@ -1,0 +1,49 @@
+//! Small clients for outside stores: bytes under keys, told when they change. What they mean is not known here.
+pub mod etcd;
+pub mod http;
+pub mod settings;
+
+use std::error::Error as _;
+use std::io;
+use thiserror::Error;
+
+/// Why a store did not do as asked. After any of these the connection is made anew.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// It cannot be reached.
+    #[error("connect to {0}")]
+    Connect(String, #[source] io::Error),
+    /// The connection failed.
+    #[error("talk to {0}")]
+    Http(String, #[source] hyper::Error),
+    /// It did not answer in time.
+    #[error("get an answer of {0} in time")]
+    Timeout(String),
+    /// It refuses, with its own words.
+    #[error("be served by {0}: {1} {2}")]
+    Refused(String, u16, String),
+    /// Its answer cannot be understood.
+    #[error("understand {0}")]
+    Answer(String),
+    /// Its answer is larger than any that is meant.
+    #[error("read an answer of {0} of more than {1} bytes")]
+    TooLarge(String, usize),
+    /// It ended what was to go on.
+    #[error("go on with {0}, which the store has ended")]
+    Ended(String),
+    /// A file of credentials cannot be read.
+    #[error("read {0}")]
+    Credentials(String, #[source] io::Error),
+}
+
+impl StoreError {
+    /// What happened and why, in one line.
+    pub fn told(&self) -> String {
+        let (mut told, mut cause) = (format!("failed to {self}"), self.source());
+        while let Some(error) = cause {
+            told.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        told
+    }
+}

@@ -152,7 +152,7 @@ pub async fn run(
 
     let left = reloader.serve(&mut signals, reload_requests, watch.filter(|_| is_watching)).await;
 
-    let open = || loads.sum(Load::get);
+    let open = || loads.sum(Load::unfinished);
     let Reloader { config, shared, upgrades, .. } = reloader;
     let ended = match left {
         Left::Told => {

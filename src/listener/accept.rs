@@ -15,7 +15,6 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::task::coop::unconstrained;
 
 /// The part of the mean by which a worker may hold more connections than the emptiest before it hands new ones over: few
 /// connections are spread evenly, of many a small difference is not worth the way.
@@ -48,13 +47,14 @@ pub async fn run(front: Rc<Front>, door: Rc<Door>, queues: Vec<Acceptor>) {
         }
     }
     // Closing a listening socket resets what waits in its queue: serve that first.
-    queues.iter().for_each(Acceptor::retire);
-    for _ in 0..MAX_LAST * queues.len() {
-        // Unconstrained: tokio's own count would say that nobody waits in the middle of a full queue.
-        match unconstrained(poll_fn(|cx| Poll::Ready(poll_accept(&queues, &mut turn, cx)))).await {
-            Poll::Ready(Ok((stream, peer))) => admit(&front, &door, stream, peer),
-            Poll::Ready(Err(error)) => tracing::debug!(%error, "A connection that waited was lost."),
-            Poll::Pending => break,
+    for queue in &queues {
+        queue.retire();
+        for _ in 0..MAX_LAST {
+            match queue.accept_waiting() {
+                Ok(Some((stream, peer))) => admit(&front, &door, stream, peer),
+                Ok(None) => break,
+                Err(error) => tracing::debug!(%error, "A connection that waited was lost."),
+            }
         }
     }
 }

@@ -137,7 +137,7 @@ async fn speaks_h2(door: &Door, stream: &Socket, deadline: &Deadline) -> bool {
         let mut first = [0; H2_PREFACE.len()];
         let peeked = poll_fn(|cx| match stream.poll_peek(cx, &mut first) {
             Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending if deadline.poll_expired(cx) || door.closes_idle() => Poll::Ready(None),
+            Poll::Pending if deadline.poll_expired(cx) || door.lets_go(stream) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         });
         let Some(Ok(count)) = peeked.await else { return false };
@@ -173,7 +173,7 @@ async fn handshake(
     let spoken = poll_fn(|cx| match stream.poll_peek(cx, &mut first) {
         Poll::Ready(Ok(1..)) => Poll::Ready(Ok(())),
         Poll::Ready(_) => Poll::Ready(Err(None)),
-        Poll::Pending if door.closes_idle() => Poll::Ready(Err(None)),
+        Poll::Pending if door.lets_go(&stream) => Poll::Ready(Err(None)),
         Poll::Pending if deadline.poll_expired(cx) => Poll::Ready(Err(Some(RefusedReason::TlsTimeout))),
         Poll::Pending => Poll::Pending,
     });

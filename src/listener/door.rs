@@ -3,6 +3,7 @@ use crate::base::ids::ListenerName;
 use crate::listener::handshakes::Handshakes;
 use crate::listener::limits::Addresses;
 use crate::listener::settings::Settings;
+use crate::net::stream::Socket;
 use crate::proxy::Proxy;
 use crate::snapshot::stats;
 use crate::telemetry::labels::RefusedReason;
@@ -126,6 +127,11 @@ impl Door {
     /// Whether connections that wait for a request should end.
     pub fn closes_idle(&self) -> bool {
         self.leaving.get() == Leaving::Now
+    }
+
+    /// Whether a connection on which nothing has come yet should end; what lies there unread would be reset with it.
+    pub fn lets_go(&self, socket: &Socket) -> bool {
+        self.closes_idle() && !socket.has_waiting()
     }
 
     /// Counts something turned away.

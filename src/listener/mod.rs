@@ -60,12 +60,35 @@ pub struct Load {
     open: Gauge,
     /// Those on their way to it from other workers.
     coming: AtomicU64,
+    /// Loops that accept more of them.
+    accepting: Gauge,
 }
 
 impl Load {
     /// All of them.
     pub fn get(&self) -> u64 {
         self.open.get() + self.coming.load(Ordering::Relaxed)
+    }
+
+    /// The same, and who may yet find one in a queue: at the end nothing is over before this is 0.
+    pub fn unfinished(&self) -> u64 {
+        self.get() + self.accepting.get()
+    }
+}
+
+/// A loop that accepts, from before it runs until it has emptied its queues.
+struct Accepting(Rc<Front>);
+
+impl Accepting {
+    fn new(front: &Rc<Front>) -> Self {
+        front.loads.of(front.worker.index).accepting.inc();
+        Self(front.clone())
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.loads.of(self.0.worker.index).accepting.dec();
     }
 }
 
@@ -101,7 +124,11 @@ impl Front {
         match sockets.into_iter().map(Acceptor::adopt).collect() {
             Ok(queues) => {
                 self.doors.borrow_mut().insert(door.name.clone(), door.clone());
-                drop(tokio::task::spawn_local(accept::run(self.clone(), door, queues)));
+                let (front, accepting) = (self.clone(), Accepting::new(self));
+                drop(tokio::task::spawn_local(async move {
+                    accept::run(front, door, queues).await;
+                    drop(accepting);
+                }));
             }
             Err(error) => tracing::error!(%error, listener = %door.name, "A listener could not be started."),
         }

@@ -48,7 +48,7 @@ async fn header(
     let mut taken = 0;
     loop {
         let peeked = poll_fn(|cx| match stream.poll_peek(cx, &mut seen[taken..]) {
-            Poll::Pending if deadline.poll_expired(cx) || door.closes_idle() => {
+            Poll::Pending if deadline.poll_expired(cx) || door.lets_go(stream) => {
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
             peeked => peeked,

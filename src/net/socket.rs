@@ -1,10 +1,11 @@
 //! Binding with the options a front door needs. Knows no TLS.
 use crate::base::address::Address;
 use crate::net::stream::LOCAL_PEER;
+use crate::net::stream::Loose;
 use crate::net::stream::Socket as Connected;
 use crate::net::unix;
 use crate::net::unix::SocketFile;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -177,6 +178,25 @@ impl Acceptor {
                 Poll::Ready(Ok((Connected::Unix(stream), LOCAL_PEER)))
             }
         }
+    }
+
+    /// A connection that waits in the queue, if one does. Asks the system itself: the runtime may not have heard of it yet.
+    pub fn accept_waiting(&self) -> io::Result<Option<(Connected, SocketAddr)>> {
+        let accepted = match self {
+            Self::Tcp(listener) => SockRef::from(listener).accept(),
+            Self::Unix(_, listener) => SockRef::from(listener).accept(),
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        socket.set_nonblocking(true)?;
+        let connected = match self {
+            Self::Tcp(_) => Connected::adopt(Loose::Tcp(socket.into()))?,
+            Self::Unix(..) => Connected::adopt(Loose::Unix(OwnedFd::from(socket).into()))?,
+        };
+        Ok(Some((connected, peer.as_socket().unwrap_or(LOCAL_PEER))))
     }
 
     /// Before the last connections are taken: nobody finds the way to a unix socket any more.

@@ -113,6 +113,18 @@ impl Socket {
         ready.map_or(true, |ready| ready.is_read_closed())
     }
 
+    /// Whether bytes lie there that nobody has read. Asks the system itself: of a socket that was just accepted the runtime knows
+    /// nothing yet.
+    pub fn has_waiting(&self) -> bool {
+        use rustix::net::{RecvFlags, recv};
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = match self {
+            Self::Tcp(stream) => recv(stream, &mut [0; 1], flags),
+            Self::Unix(stream) => recv(stream, &mut [0; 1], flags),
+        };
+        peeked.is_ok_and(|(_, count)| count > 0)
+    }
+
     fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         use rustix::net::{RecvFlags, recv};
         let peeked = match self {
@@ -148,7 +160,8 @@ impl Loose {
 }
 
 impl Stream {
-    fn socket(&self) -> &Socket {
+    /// What carries it.
+    pub fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,
             Self::ServerTls(stream) => stream.get_ref().0,

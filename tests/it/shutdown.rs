@@ -3,6 +3,8 @@ use crate::harness::origin::{Cut, Origin, Script};
 use crate::harness::program::Ringway;
 use crate::harness::wait_for;
 use crate::hashing::{BY_PATH, upstream};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 fn one(server: &str) -> (Origin, Ringway) {
@@ -46,6 +48,27 @@ fn a_delay_keeps_serving_while_readiness_is_gone_and_a_second_signal_ends_it() {
     wait_for("readiness to go", || (ringway.admin_get("/readyz").unwrap().status == 503).then_some(()));
     assert_eq!(ringway.client().get("/").unwrap().status, 200);
     assert_eq!(ringway.stop().code(), Some(0));
+}
+
+#[test]
+fn whoever_waits_to_be_accepted_when_the_end_is_told_is_served() {
+    for _ in 0..3 {
+        let (_origin, mut ringway) = one("");
+        ringway.signal("STOP");
+        let mut waiting: Vec<TcpStream> =
+            (0..100).map(|_| TcpStream::connect(ringway.address).expect("a place in the queue")).collect();
+        for stream in &mut waiting {
+            stream.write_all(b"GET /queued HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        }
+        ringway.signal("TERM");
+        ringway.signal("CONT");
+        for stream in &mut waiting {
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).expect("an answer, not a reset");
+            assert_eq!(&answer, b"HTTP/1.1 200");
+        }
+        assert_eq!(ringway.wait().code(), Some(0));
+    }
 }
 
 #[test]

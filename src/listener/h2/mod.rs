@@ -101,7 +101,6 @@ async fn shake(door: &Door, batch: &Batch, deadline: &Deadline) -> Result<Connec
             Poll::Ready(Ok(connection)) => Poll::Ready(Ok(connection)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.is_library().then_some(RefusedReason::H2Protocol))),
             Poll::Pending if deadline.poll_expired(cx) => Poll::Ready(Err(Some(RefusedReason::HeaderTimeout))),
-            Poll::Pending if door.closes_idle() => Poll::Ready(Err(None)),
             Poll::Pending => Poll::Pending,
         }
     })

@@ -160,7 +160,7 @@ impl Side {
                 self.deadline.set(door.settings().header_timeout);
             }
         }
-        if door.closes_idle() && !*has_begun {
+        if !*has_begun && door.lets_go(self.wire.stream.socket()) {
             return Poll::Ready(Err(HeadError::Closed));
         }
         if !self.deadline.poll_expired(cx) {

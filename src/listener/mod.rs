@@ -65,9 +65,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// All of them.
+    /// All of them. Who has arrived is counted as open before it is no longer on its way, so none is missed in this order.
     pub fn get(&self) -> u64 {
-        self.open.get() + self.coming.load(Ordering::Relaxed)
+        let coming = self.coming.load(Ordering::Acquire);
+        coming + self.open.get()
     }
 
     /// The same, and who may yet find one in a queue: at the end nothing is over before this is 0.
@@ -119,11 +120,17 @@ impl Front {
         }
     }
 
-    fn open(self: &Rc<Self>, plan: Plan, sockets: Vec<Bound>) {
+    /// Hangs a door of this plan: others may hand connections over to it.
+    fn hang(&self, plan: Plan) {
         let door = Rc::new(Door::new(self.worker.clone(), self.proxy.clone(), plan));
+        self.doors.borrow_mut().insert(door.name.clone(), door);
+    }
+
+    /// Accepts by the door of this name.
+    fn open(self: &Rc<Self>, name: &ListenerName, sockets: Vec<Bound>) {
+        let Some(door) = self.door(name) else { return };
         match sockets.into_iter().map(Acceptor::adopt).collect() {
             Ok(queues) => {
-                self.doors.borrow_mut().insert(door.name.clone(), door.clone());
                 let (front, accepting) = (self.clone(), Accepting::new(self));
                 drop(tokio::task::spawn_local(async move {
                     accept::run(front, door, queues).await;
@@ -142,7 +149,7 @@ impl Front {
         if let (Some(door), Ok(stream)) = (self.door(name), Socket::adopt(stream)) {
             connection::start(self, &door, stream, peer);
         }
-        self.loads.of(self.worker.index).coming.fetch_sub(1, Ordering::Relaxed);
+        self.loads.of(self.worker.index).coming.fetch_sub(1, Ordering::Release);
     }
 
     fn emptier_worker(&self) -> Option<usize> {
@@ -208,9 +215,14 @@ pub async fn start(remote: &Remote, prepared: Prepared, stats: Arc<stats::Listen
     for (index, socket) in prepared.sockets.into_iter().enumerate() {
         shares[index % remote.count()].push(socket);
     }
-    for (worker, sockets) in shares.into_iter().enumerate() {
+    // All doors before any accepts: what one worker accepts it may hand to another at once.
+    for worker in 0..remote.count() {
         let plan = plan.clone();
-        remote.run_on(worker, Box::new(move |_| Front::here(|front| front.open(plan, sockets)))).await;
+        remote.run_on(worker, Box::new(move |_| Front::here(|front| front.hang(plan)))).await;
+    }
+    for (worker, sockets) in shares.into_iter().enumerate() {
+        let name = plan.settings.name.clone();
+        remote.run_on(worker, Box::new(move |_| Front::here(|front| front.open(&name, sockets)))).await;
     }
 }
 

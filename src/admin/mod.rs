@@ -21,6 +21,7 @@ use crate::control::Drain;
 use crate::control::history::History;
 use crate::head::Client;
 use crate::snapshot::handle::SnapshotHandle;
+use crate::telemetry::logging::Throttle;
 use crate::telemetry::settings::Level;
 use bytes::Bytes;
 use http::HeaderValue;
@@ -145,13 +146,16 @@ async fn told(leave: &mut watch::Receiver<bool>) {
 /// A session for whoever sends the token in a form.
 async fn login(settings: &settings::Settings, body: Incoming) -> Reply {
     let Some(token) = &settings.token else { return to_the_page(None) };
-    let form = read(body).await;
+    let form = whole(body, MAX_BODY).await.unwrap_or_default();
     let form = String::from_utf8_lossy(&form);
     let given = pairs(&form).find(|(name, _)| name == "token").map(|(_, token)| token).unwrap_or_default();
     if token.is(given.trim().as_bytes()) {
         return to_the_page(session::cookie(settings, token, clock::since_epoch()));
     }
-    tracing::warn!("Somebody sent a wrong token to the admin interface's login.");
+    static WRONG: Throttle = Throttle::new();
+    if let Some(held_back) = WRONG.pass() {
+        tracing::warn!(held_back, "Somebody sent a wrong token to the admin interface's login.");
+    }
     // Guessing takes its time; there are only so many connections.
     tokio::time::sleep(WRONG_PAUSE).await;
     page::login(true)
@@ -164,11 +168,6 @@ fn to_the_page(cookie: Option<HeaderValue>) -> Reply {
         reply.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     reply
-}
-
-/// A body of moderate size that comes in time, else nothing.
-async fn read(body: Incoming) -> Bytes {
-    whole(body, MAX_BODY).await.unwrap_or_default()
 }
 
 impl Admin {
@@ -260,7 +259,8 @@ impl Admin {
     }
 
     async fn set_log_level(&self, body: Incoming) -> Reply {
-        let wanted: Option<view::LogLevel> = serde_json::from_slice(&read(body).await).ok();
+        let wanted: Option<view::LogLevel> =
+            whole(body, MAX_BODY).await.and_then(|body| serde_json::from_slice(&body).ok());
         match wanted.and_then(|wanted| Level::of(&wanted.level)) {
             Some(level) => {
                 self.operator.set_log_level(level);

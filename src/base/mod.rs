@@ -1,5 +1,6 @@
 //! Words everyone uses: ids, hash, units, clock. Knows nothing of the rest of the crate.
 pub mod address;
+pub mod backoff;
 pub mod clock;
 pub mod dice;
 pub mod files;

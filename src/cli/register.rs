@@ -9,6 +9,7 @@ use crate::base::ids::EndpointId;
 use crate::config;
 use crate::discovery::list;
 use crate::discovery::settings::Allowed;
+use crate::store;
 use crate::store::StoreError;
 use crate::store::etcd::Etcd;
 use crate::store::settings::Settings;
@@ -16,9 +17,6 @@ use std::time::Duration;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
-/// Shortest and longest bound of the pause before the next try, which is anywhere below it.
-const RETRY_FROM: Duration = Duration::from_millis(50);
-const RETRY_TO: Duration = Duration::from_secs(2);
 /// Shortest time that a sign of life is waited for.
 const MIN_ANSWER: Duration = Duration::from_millis(500);
 /// Longest time for taking it back at the end; after it the lease runs out by itself.
@@ -111,8 +109,7 @@ impl Membership<'_> {
                 }
             }
             failures = failures.saturating_add(1);
-            let bound = RETRY_FROM.saturating_mul(1 << failures.min(10)).min(RETRY_TO);
-            tokio::time::sleep(dice.within(bound)).await;
+            tokio::time::sleep(store::pause(failures, &mut dice)).await;
         }
     }
 

@@ -8,6 +8,7 @@ use crate::base::clock;
 use crate::base::dice::Dice;
 use crate::base::ids::EndpointId;
 use crate::snapshot::membership::StoreHealth;
+use crate::store;
 use crate::store::StoreError;
 use crate::store::etcd::Changes;
 use crate::store::etcd::Etcd;
@@ -28,9 +29,6 @@ const MAX_VALUE: usize = 4 << 10;
 const SIGNS_PER_LIST: u32 = 10;
 /// Shortest time between two lists: many changes at once are a few.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
-/// Shortest and longest bound of the pause before the next try, which is anywhere below it.
-const RETRY_FROM: Duration = Duration::from_millis(50);
-const RETRY_TO: Duration = Duration::from_secs(2);
 
 /// What is looked for in which store.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,8 +141,7 @@ impl Store {
     /// Connects, lists, and has changes told from there on.
     async fn begin(&mut self) -> Result<Vec<Pair>, StoreError> {
         if self.failures > 0 {
-            let bound = RETRY_FROM.saturating_mul(1 << self.failures.min(10)).min(RETRY_TO);
-            tokio::time::sleep(self.dice.within(bound)).await;
+            tokio::time::sleep(store::pause(self.failures, &mut self.dice)).await;
         }
         let settings = &self.question.store;
         let mut calls = Etcd::open(settings, self.server).await?;

@@ -28,7 +28,8 @@ pub(super) enum Room {
 }
 
 impl Pool {
-    /// Room at `endpoint`, with `is_fresh` only for a new connection, after waiting for at most `allowed`, which is lowered by what that took.
+    /// Room at `endpoint`, with `is_fresh` only for a new connection, after waiting for at most `allowed`, which is lowered by what
+    /// that took.
     pub(super) async fn room(
         &self,
         endpoint: &Endpoint,
@@ -42,46 +43,37 @@ impl Pool {
             return Ok(Room::Place(place));
         }
         // In a box: a request that need not wait should not carry its room.
-        Box::pin(self.wait_for_room(endpoint, settings, deadline, allowed, is_fresh, freed)).await
-    }
-
-    async fn wait_for_room(
-        &self,
-        endpoint: &Endpoint,
-        settings: &settings::Upstream,
-        deadline: &Deadline,
-        allowed: &mut Duration,
-        is_fresh: bool,
-        freed: Option<&Notify>,
-    ) -> Result<Room, ConnectError> {
-        let worker = self.worker.index;
-        let is_full = || ConnectError::Full(endpoint.address.clone());
-        let ticket = endpoint.places.queue(worker, settings.max_pending).ok_or_else(is_full)?;
-        let started = clock::now();
-        deadline.set(*allowed);
-        let mut is_freed = pin!(async {
-            match freed {
-                Some(freed) => freed.notified().await,
-                None => pending().await,
-            }
-        });
-        let found = poll_fn(|cx| {
-            if ticket.poll_first(cx) {
-                // One that may not serve is closed: its place is free then.
-                if let Some(connection) = self.take_idle(endpoint.uid, security(settings)).filter(|_| !is_fresh) {
-                    return Poll::Ready(Ok(Room::Idle(connection)));
+        Box::pin(async move {
+            let worker = self.worker.index;
+            let is_full = || ConnectError::Full(endpoint.address.clone());
+            let ticket = endpoint.places.queue(worker, settings.max_pending).ok_or_else(is_full)?;
+            let started = clock::now();
+            deadline.set(*allowed);
+            let mut is_freed = pin!(async {
+                match freed {
+                    Some(freed) => freed.notified().await,
+                    None => pending().await,
                 }
-                if let Some(place) = endpoint.places.take(worker, settings.max_connections) {
-                    return Poll::Ready(Ok(Room::Place(place)));
+            });
+            let found = poll_fn(|cx| {
+                if ticket.poll_first(cx) {
+                    // One that may not serve is closed: its place is free then.
+                    if let Some(connection) = self.take_idle(endpoint.uid, security(settings)).filter(|_| !is_fresh) {
+                        return Poll::Ready(Ok(Room::Idle(connection)));
+                    }
+                    if let Some(place) = endpoint.places.take(worker, settings.max_connections) {
+                        return Poll::Ready(Ok(Room::Place(place)));
+                    }
                 }
-            }
-            if is_freed.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(Room::Freed));
-            }
-            if deadline.poll_expired(cx) { Poll::Ready(Err(is_full())) } else { Poll::Pending }
+                if is_freed.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ok(Room::Freed));
+                }
+                if deadline.poll_expired(cx) { Poll::Ready(Err(is_full())) } else { Poll::Pending }
+            })
+            .await;
+            *allowed = allowed.saturating_sub(started.elapsed());
+            found
         })
-        .await;
-        *allowed = allowed.saturating_sub(started.elapsed());
-        found
+        .await
     }
 }

@@ -1,4 +1,5 @@
 //! Which failures are tried again, and how often.
+use crate::base::backoff;
 use crate::base::units::Ratio;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ impl Settings {
     /// The pause before retry number `retries` (1 is the first): between half of what is due and all of it, by `random`, so that
     /// requests that failed together do not come back together.
     pub fn pause(&self, retries: u32, random: u64) -> Duration {
-        let due = self.backoff.saturating_mul(1 << (retries.clamp(1, 16) - 1)).min(MAX_PAUSE);
+        let due = backoff::bound(self.backoff, MAX_PAUSE, retries.saturating_sub(1));
         due.mul_f64(0.5 + random as f64 / u64::MAX as f64 / 2.0)
     }
 }

@@ -3,9 +3,22 @@ pub mod etcd;
 pub mod http;
 pub mod settings;
 
+use crate::base::backoff;
+use crate::base::dice::Dice;
 use std::error::Error as _;
 use std::io;
+use std::time::Duration;
 use thiserror::Error;
+
+/// Shortest and longest bound of the pause before the next try.
+const RETRY_FROM: Duration = Duration::from_millis(50);
+const RETRY_TO: Duration = Duration::from_secs(2);
+
+/// How long to wait after so many failures in a row: anywhere below a bound that doubles, so that those who lost a store together
+/// do not come back together.
+pub fn pause(failures: u32, dice: &mut Dice) -> Duration {
+    dice.within(backoff::bound(RETRY_FROM, RETRY_TO, failures))
+}
 
 /// Why a store did not do as asked. After any of these the connection is made anew.
 #[derive(Debug, Error)]

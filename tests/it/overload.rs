@@ -21,6 +21,13 @@ fn in_background(address: SocketAddr, path: String) -> thread::JoinHandle<u16> {
     thread::spawn(move || Client::new(address).get(&path).unwrap().status)
 }
 
+/// A connection on which a request was sent; its answer is not waited for.
+fn asked(ringway: &Ringway, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(ringway.address).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+    stream
+}
+
 fn pending(ringway: &Ringway) -> f64 {
     ringway.metrics().sum("ringway_endpoint_pending")
 }
@@ -37,13 +44,7 @@ fn one_more_than_an_endpoint_takes_is_turned_away_at_once() {
     });
     let before = full.requests().len();
     full.script(Script { cut: Some((0, Cut::Stall)), ..Script::default() });
-    let hanging: Vec<TcpStream> = (0..2)
-        .map(|_| {
-            let mut stream = TcpStream::connect(ringway.address).unwrap();
-            stream.write_all(b"GET /k HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-            stream
-        })
-        .collect();
+    let hanging = [asked(&ringway, "/k"), asked(&ringway, "/k")];
     full.wait_for_requests(before + 2);
     let refused = ringway.client().request("GET", "/k", &[("Accept", "application/json")], None).unwrap();
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
@@ -82,8 +83,7 @@ fn the_line_has_an_end_and_nobody_waits_longer_than_connecting_may_take() {
     let origin = Origin::start("a");
     let ringway = start("max_requests = 1\nmax_pending = 1\nconnect_timeout = \"400ms\"", &[&origin]);
     origin.script(Script { cut: Some((0, Cut::Stall)), ..Script::default() });
-    let mut hanging = TcpStream::connect(ringway.address).unwrap();
-    hanging.write_all(b"GET /0 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let _hanging = asked(&ringway, "/0");
     origin.wait_for_requests(1);
     let started = clock::now();
     let waiting = in_background(ringway.address, "/1".into());
@@ -92,8 +92,7 @@ fn the_line_has_an_end_and_nobody_waits_longer_than_connecting_may_take() {
     assert_eq!(waiting.join().unwrap(), 503);
     assert!(started.elapsed() >= Duration::from_millis(400));
     // Who leaves the line makes room in it.
-    let mut leaving = TcpStream::connect(ringway.address).unwrap();
-    leaving.write_all(b"GET /3 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let leaving = asked(&ringway, "/3");
     wait_for("a place in line", || (pending(&ringway) == 1.0).then_some(()));
     drop(leaving);
     wait_for("it to leave", || (pending(&ringway) == 0.0).then_some(()));
@@ -211,8 +210,7 @@ fn one_more_connection_than_an_endpoint_takes_is_turned_away_at_once() {
     let origin = Origin::start("a");
     let ringway = start("max_connections = 1", &[&origin]);
     origin.script(Script { cut: Some((0, Cut::Stall)), ..Script::default() });
-    let mut hanging = TcpStream::connect(ringway.address).unwrap();
-    hanging.write_all(b"GET /0 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let hanging = asked(&ringway, "/0");
     origin.wait_for_requests(1);
     let refused = ringway.client().request("GET", "/1", &[("Accept", "application/json")], None).unwrap();
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));

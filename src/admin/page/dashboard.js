@@ -243,7 +243,7 @@ byId("logout").addEventListener("click", async () => {
   await fetch("/logout", { method: "POST" });
   location.assign("/");
 });
-byId("leave").hidden = document.documentElement.dataset.login !== "yes";
+byId("leave").hidden = byId("leave").dataset.login !== "yes";
 
 const asked = new URLSearchParams(location.hash.slice(1));
 if (asked.get("url")) {

@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 
 const STYLE: &str = include_str!("dashboard.css");
 const SCRIPT: &str = include_str!("dashboard.js");
+const FRAME: &str = include_str!("frame.html");
 const DASHBOARD: &str = include_str!("dashboard.html");
 const LOGIN: &str = include_str!("login.html");
 
@@ -27,19 +28,19 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 
 /// The dashboard; `has_login` says that there is a way out of it.
 pub fn dashboard(has_login: bool) -> Reply {
-    let html = DASHBOARD.replacen("STYLE", STYLE, 1).replacen("SCRIPT", SCRIPT, 1);
-    let html = if has_login { html.replacen("<html lang", "<html data-login=\"yes\" lang", 1) } else { html };
-    page(StatusCode::OK, html)
+    let body = DASHBOARD.replacen("SCRIPT", SCRIPT, 1);
+    let body = if has_login { body.replacen("data-login=\"no\"", "data-login=\"yes\"", 1) } else { body };
+    page(StatusCode::OK, &body)
 }
 
 /// Asks for the token; `is_refused` says that the one before was wrong.
 pub fn login(is_refused: bool) -> Reply {
     let message = if is_refused { "That is not the token." } else { "The interface of this proxy's operators." };
-    let html = LOGIN.replacen("STYLE", STYLE, 1).replacen("MESSAGE", message, 1);
-    page(StatusCode::UNAUTHORIZED, html)
+    page(StatusCode::UNAUTHORIZED, &LOGIN.replacen("MESSAGE", message, 1))
 }
 
-fn page(status: StatusCode, html: String) -> Reply {
+fn page(status: StatusCode, body: &str) -> Reply {
+    let html = FRAME.replacen("STYLE", STYLE, 1).replacen("BODY", body, 1);
     let mut reply = reply(status, "text/html; charset=utf-8", html.into_bytes());
     let fields = reply.headers_mut();
     if let Ok(policy) = HeaderValue::from_str(&POLICY) {

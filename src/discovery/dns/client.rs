@@ -5,10 +5,13 @@ use super::message::Answer;
 use super::message::Data;
 use super::message::Kind;
 use super::message::MessageError;
+use crate::base::files;
+use ring::rand::SecureRandom;
+use ring::rand::SystemRandom;
 use std::io;
-use std::io::Read;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
@@ -20,6 +23,8 @@ use tokio::net::UdpSocket;
 const PATIENCE: [Duration; 2] = [Duration::from_millis(1500), Duration::from_millis(3500)];
 /// Where the system names its servers.
 const SYSTEM: &str = "/etc/resolv.conf";
+/// Most of that file.
+const MAX_SYSTEM: u64 = 64 << 10;
 /// No such name.
 const NAME_ERROR: u8 = 3;
 
@@ -103,7 +108,7 @@ impl Client {
 }
 
 fn system_servers() -> Vec<SocketAddr> {
-    let text = std::fs::read_to_string(SYSTEM).unwrap_or_default();
+    let text = files::read_text(Path::new(SYSTEM), MAX_SYSTEM).unwrap_or_default();
     let named = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
     named.filter_map(|rest| Some(SocketAddr::new(rest.trim().parse().ok()?, 53))).collect()
 }
@@ -123,7 +128,7 @@ async fn exchange(server: SocketAddr, name: &str, kind: Kind) -> Result<Answer, 
 /// A number nobody can guess.
 fn number() -> io::Result<u16> {
     let mut bytes = [0; 2];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::ErrorKind::Unsupported)?;
     Ok(u16::from_be_bytes(bytes))
 }
 

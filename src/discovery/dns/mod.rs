@@ -7,6 +7,7 @@ use super::EndpointSet;
 use super::ProviderError;
 use super::list;
 use super::settings::Allowed;
+use crate::base::backoff;
 use crate::base::clock;
 use crate::base::dice::Dice;
 use crate::snapshot::settings::Endpoint;
@@ -95,8 +96,8 @@ impl Dns {
                 (ttl.clamp(SHORTEST, LONGEST), Ok(set))
             }
             Err(error) => {
-                let longest = SHORTEST.saturating_mul(1 << self.failures.min(4)).min(LONGEST_AFTER_FAILURE);
-                self.failures += 1;
+                let longest = backoff::bound(SHORTEST, LONGEST_AFTER_FAILURE, self.failures);
+                self.failures = self.failures.saturating_add(1);
                 (self.dice.around(longest), Err(error.into()))
             }
         };

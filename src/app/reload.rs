@@ -1,0 +1,243 @@
+//! Changes while the program runs: the configuration read again, certificates renewed, another program that takes over.
+use super::Shared;
+use super::certificates;
+use super::desk::Desk;
+use super::start_listener;
+use super::texts;
+use super::upgrade::Event;
+use super::upgrade::Upgrades;
+use crate::admin;
+use crate::admin::ports::Operator;
+use crate::base::clock;
+use crate::config;
+use crate::config::Config;
+use crate::config::watch::ConfigWatch;
+use crate::config::watch::TlsWatch;
+use crate::control::ControlHandle;
+use crate::control::Published;
+use crate::control::history::Cause;
+use crate::lifecycle::signals::Intent;
+use crate::lifecycle::signals::Signals;
+use crate::lifecycle::systemd;
+use crate::listener;
+use crate::snapshot::handle::SnapshotHandle;
+use crate::telemetry::access_log::AccessLogControl;
+use crate::worker::Remote;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+/// Takes changes up: from the file, from SIGHUP, from the admin interface, all the same way.
+pub(super) struct Reloader {
+    pub(super) config: Config,
+    pub(super) path: Option<PathBuf>,
+    pub(super) control: ControlHandle,
+    pub(super) snapshots: Arc<SnapshotHandle>,
+    pub(super) remote: Remote,
+    pub(super) shared: Arc<Shared>,
+    pub(super) upgrades: Upgrades,
+}
+
+/// Why a program does not go on.
+pub(super) enum Left {
+    /// A signal asked for the end.
+    Told,
+    /// Another program has taken over.
+    HandedOver,
+}
+
+impl Reloader {
+    /// Serves until a signal asks for the end, or another program has taken over.
+    pub(super) async fn serve(
+        &mut self,
+        signals: &mut Signals,
+        mut requests: mpsc::Receiver<oneshot::Sender<Result<String, String>>>,
+        mut watch: Option<ConfigWatch>,
+    ) -> Left {
+        let mut tls_watch = TlsWatch::default();
+        loop {
+            tls_watch.follow(self.config.tls_files());
+            let changed = async {
+                match &mut watch {
+                    Some(watch) => watch.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                intent = signals.next() => match intent {
+                    Intent::Stop | Intent::End => return Left::Told,
+                    // The outcome is in the log and in the metrics.
+                    Intent::Reload => drop(self.reload(Cause::Signal).await),
+                    Intent::ReopenLog => self.shared.access_log.iter().for_each(AccessLogControl::reopen),
+                    Intent::Upgrade => self.upgrades.start(self.path.as_deref(), self.is_ready()),
+                },
+                event = self.upgrades.next() => match event {
+                    Event::Asked(asker) => self.upgrades.give(asker, self.is_ready()),
+                    Event::Done(outcome) => if self.upgrades.is_over(outcome) { return Left::HandedOver },
+                },
+                Some(answer) = requests.recv() => {
+                    let outcome = self.reload(Cause::Admin).await;
+                    if answer.send(outcome).is_err() {
+                        tracing::debug!("Nobody waited for a reload any more.");
+                    }
+                }
+                () = changed => drop(self.reload(Cause::File).await),
+                () = tls_watch.changed() => self.renew_tls().await,
+            }
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        admin::view::not_ready(&self.snapshots.load(), &Desk(self.shared.clone()).process()).is_none()
+    }
+
+    async fn reload(&mut self, cause: Cause) -> Result<String, String> {
+        systemd::reloading();
+        let outcome = self.take_up(cause).await;
+        let cause = cause.as_str();
+        self.shared.with(|state| {
+            state.reloads.last_succeeded = outcome.is_ok();
+            match &outcome {
+                Ok(_) => {
+                    state.reloads.successes += 1;
+                    state.reloads.last_success = clock::since_epoch();
+                    state.config = texts(&self.config);
+                    state.admin = Arc::new(self.config.admin.clone());
+                    state.certificates = certificates(&self.config);
+                }
+                Err(_) => state.reloads.failures += 1,
+            }
+        });
+        match &outcome {
+            Ok(done) => tracing::info!(cause, "Configuration taken up: {done}"),
+            Err(problems) => tracing::error!(cause, "Configuration refused, the old one stays:\n{problems}"),
+        }
+        systemd::ready();
+        outcome
+    }
+
+    /// Read, validate, take addresses, build, verify, publish; then the doors. Up to the publishing nothing has changed.
+    async fn take_up(&mut self, cause: Cause) -> Result<String, String> {
+        let Some(path) = &self.path else {
+            return Err("this configuration is built in, there is no file to read".into());
+        };
+        let mut next = config::load(path).map_err(|problems| problems.to_string())?;
+        if next.sources.hash == self.config.sources.hash {
+            self.renew_tls().await;
+            let had_token = std::mem::replace(&mut self.config.admin.token, next.admin.token);
+            let is_same = had_token == self.config.admin.token;
+            return Ok(if is_same { "nothing has changed" } else { "the admin token is another" }.into());
+        }
+        for settings in &mut next.listeners {
+            let old = self.config.listeners.iter().find(|old| is_same_door(old, settings));
+            if let (Some(old), Some(new)) = (old.and_then(|old| old.tls.as_ref()), &mut settings.tls) {
+                *new = new.clone().in_place_of(old);
+            }
+        }
+        self.refuse_restarts(&next)?;
+        let mut prepared = Vec::new();
+        for settings in &next.listeners {
+            let is_new = !self.config.listeners.iter().any(|old| is_same_door(old, settings));
+            let workers = is_new.then_some(self.shared.workers);
+            prepared.push(listener::prepare(settings, workers).map_err(|error| error.to_string())?);
+        }
+        let published = self.control.replace(next.desired(), cause).await.map_err(|error| error.to_string())?;
+        self.swap_doors(&next, prepared).await;
+        self.upgrades.set_timeout(next.server.upgrade_timeout);
+        if next.log.level != self.config.log.level {
+            self.shared.level.set(next.log.level);
+        }
+        for warning in &next.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.config = next;
+        Ok(describe(&published))
+    }
+
+    fn refuse_restarts(&self, next: &Config) -> Result<(), String> {
+        let old = &self.config;
+        let changed = [
+            ("server.workers", old.server.workers != next.server.workers),
+            ("server.reload", old.server.reload != next.server.reload),
+            ("server.upgrade_socket", old.server.upgrade_socket != next.server.upgrade_socket),
+            ("admin.address", old.admin.address != next.admin.address),
+            ("log.access", old.log.access != next.log.access),
+            ("log.sample", old.log.sample != next.log.sample),
+            ("log.access_path", old.log.access_path != next.log.access_path),
+        ];
+        let names: Vec<&str> = changed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
+        if names.is_empty() { Ok(()) } else { Err(format!("a change of {} needs a restart", names.join(", "))) }
+    }
+
+    async fn swap_doors(&mut self, next: &Config, prepared: Vec<listener::Prepared>) {
+        for old in &self.config.listeners {
+            if !next.listeners.iter().any(|new| is_same_door(old, new)) {
+                self.upgrades.forget(&old.name);
+                listener::stop(&self.remote, &old.name).await;
+            }
+        }
+        for (settings, mut prepared) in next.listeners.iter().zip(prepared) {
+            self.upgrades.keep(settings, &mut prepared);
+            match prepared.address() {
+                Some(_) => start_listener(&self.remote, &self.snapshots, prepared).await,
+                None => self.replace_door(&prepared).await,
+            }
+        }
+    }
+
+    async fn replace_door(&self, prepared: &listener::Prepared) {
+        let snapshot = self.snapshots.load();
+        if let Some(known) = snapshot.listeners.iter().find(|listener| listener.name == *prepared.name()) {
+            listener::replace(&self.remote, prepared, known.stats.clone()).await;
+        }
+    }
+
+    /// Reads all files of TLS again and swaps what has changed, whatever the state of the configuration's own file. What cannot
+    /// be used is refused by itself, and the old one stays.
+    async fn renew_tls(&mut self) {
+        for index in 0..self.config.listeners.len() {
+            let settings = &mut self.config.listeners[index];
+            let Some(renewed) = settings.tls.as_ref().map(|tls| tls.renewed()) else { continue };
+            let (user, name) = ("listener", settings.name.to_string());
+            if let Some(new) = self.shared.note_renewal(user, &name, renewed) {
+                settings.tls = Some(new);
+                match listener::prepare(settings, None) {
+                    Ok(prepared) => self.replace_door(&prepared).await,
+                    Err(error) => tracing::error!(%error, "A listener could not be prepared."),
+                }
+            }
+        }
+        if let Some(renewed) = self.config.admin.tls.as_ref().map(|tls| tls.renewed())
+            && let Some(new) = self.shared.note_renewal("admin", &self.config.admin.address.to_string(), renewed)
+        {
+            self.config.admin.tls = Some(new);
+            self.shared.with(|state| state.admin = Arc::new(self.config.admin.clone()));
+        }
+        let mut has_changed = false;
+        for upstream in &mut self.config.upstreams {
+            let Some(renewed) = upstream.tls.as_ref().map(|tls| tls.renewed()) else { continue };
+            if let Some(new) = self.shared.note_renewal("upstream", upstream.name.as_str(), renewed) {
+                (upstream.tls, has_changed) = (Some(new), true);
+            }
+        }
+        if has_changed && let Err(error) = self.control.replace(self.config.desired(), Cause::File).await {
+            tracing::error!(%error, "Renewed TLS of upstreams could not be taken up.");
+        }
+        self.shared.with(|state| state.certificates = certificates(&self.config));
+    }
+}
+
+fn is_same_door(old: &listener::settings::Settings, new: &listener::settings::Settings) -> bool {
+    old.name == new.name && old.address == new.address
+}
+
+fn describe(published: &Published) -> String {
+    let rings: Vec<String> = published
+        .rings
+        .iter()
+        .map(|(name, moved, fingerprint)| format!("{name}: {:.2}% of keys moved, ring {fingerprint}", moved * 100.0))
+        .collect();
+    let rings = if rings.is_empty() { "no key moved".to_string() } else { rings.join("; ") };
+    format!("generation {}, {rings}", published.generation)
+}

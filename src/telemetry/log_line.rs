@@ -99,7 +99,7 @@ impl<'a> LogLine<'a> {
 
     fn number(&mut self, name: &[u8], value: &[u8]) {
         match name {
-            b"status" => self.status = decimal(value).unwrap_or(0) as u16,
+            b"status" => self.status = status(value).unwrap_or(0),
             b"bytes_out" => self.bytes = decimal(value).unwrap_or(0),
             b"duration_ms" => self.duration_ms = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
             _ => {}
@@ -115,7 +115,7 @@ fn combined(line: &[u8]) -> Option<LogLine<'_>> {
     let quote = close + memchr(b'"', &line[close..])?;
     let (request, _, rest) = quoted(&line[quote + 1..])?;
     let mut numbers = rest.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
-    let status = decimal(numbers.next()?)? as u16;
+    let status = status(numbers.next()?)?;
     // A hyphen stands for nothing.
     let bytes = numbers.next().and_then(decimal).unwrap_or(0);
     let space = memchr(b' ', request)?;
@@ -169,6 +169,11 @@ fn quoted(text: &[u8]) -> Option<(&[u8], bool, &[u8])> {
             return None;
         }
     }
+}
+
+/// A number that is too large to be a status is none.
+fn status(text: &[u8]) -> Option<u16> {
+    decimal(text).and_then(|number| u16::try_from(number).ok())
 }
 
 fn decimal(text: &[u8]) -> Option<u64> {
@@ -253,8 +258,10 @@ mod tests {
 
     #[test]
     fn what_is_no_line_is_none() {
-        let lines =
+        let too_large = "1 - - [t] \"GET / HTTP/1.1\" 65736 1";
+        let short =
             ["", "{", "{\"a\"", "{}", "{\"method\":", "hello", "[x]", "1 - - [t] \"GET / HTTP/1.1\"", "{\"a\":\"\\"];
+        let lines = short.into_iter().chain([too_large]);
         for line in lines {
             assert_eq!(LogLine::parse(line.as_bytes(), &mut Vec::new()), None, "{line}");
         }

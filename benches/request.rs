@@ -90,6 +90,7 @@ fn view(c: &mut Criterion) {
         routes: Vec::new(),
         upstreams: vec![Upstream::new(UpstreamName::new("u"), vec![endpoint])],
         drain_timeout: Duration::from_secs(1),
+        debug_token: None,
     };
     let (snapshot, _) = build::build(&mut State::new(1), desired, clock::now()).expect("these settings are fine");
     let cell = ViewCell::new(Arc::new(SnapshotHandle::new(Arc::new(snapshot))));

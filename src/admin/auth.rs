@@ -118,7 +118,7 @@ fn is_own_origin(origin: &[u8], headers: &HeaderMap, settings: &Settings) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::settings::Token;
+    use crate::base::token::Token;
 
     const HOST: (&str, &str) = ("host", "127.0.0.1:9900");
     const JSON: (&str, &str) = ("content-type", "application/json");
@@ -133,8 +133,14 @@ mod tests {
     }
 
     fn with_token(address: &str) -> Settings {
-        let token = Some(Token::new("s3cret".into()));
-        Settings { address: address.parse().unwrap(), token, hosts: vec!["ringway.internal".into()], tls: None }
+        let token = Some(Token::new("s3cret"));
+        Settings {
+            address: address.parse().unwrap(),
+            token,
+            hosts: vec!["ringway.internal".into()],
+            tls: None,
+            debug_token: None,
+        }
     }
 
     #[test]

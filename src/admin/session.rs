@@ -1,7 +1,7 @@
 //! What a browser shows in place of the token: a cookie that says until when, signed with the token. Nothing is kept here, and another
 //! token ends all sessions.
 use super::settings::Settings;
-use super::settings::Token;
+use crate::base::token::Token;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::HeaderMap;
@@ -17,7 +17,7 @@ const NAME: &str = "ringway_session";
 /// The cookie of a session that begins `now`, in time since the epoch.
 pub fn cookie(settings: &Settings, token: &Token, now: Duration) -> Option<HeaderValue> {
     let until = (now + LASTS).as_secs();
-    let signature = hmac::sign(&token.signing_key(), signed(until).as_bytes());
+    let signature = hmac::sign(&signing_key(token), signed(until).as_bytes());
     set(settings, &format!("{until}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)), LASTS)
 }
 
@@ -36,7 +36,11 @@ pub fn is_shown(headers: &HeaderMap, token: &Token, now: Duration) -> bool {
 fn is_valid(value: &str, token: &Token, now: Duration) -> bool {
     let Some((until, given)) = value.split_once('.') else { return false };
     let (Ok(until), Ok(given)) = (until.parse::<u64>(), BASE64_URL_SAFE_NO_PAD.decode(given)) else { return false };
-    until > now.as_secs() && hmac::verify(&token.signing_key(), signed(until).as_bytes(), &given).is_ok()
+    until > now.as_secs() && hmac::verify(&signing_key(token), signed(until).as_bytes(), &given).is_ok()
+}
+
+fn signing_key(token: &Token) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes())
 }
 
 /// What the signature is of.
@@ -56,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_session_ends_with_its_time_and_with_its_token() {
-        let (settings, token) = (Settings::default(), Token::new("s3cret".into()));
+        let (settings, token) = (Settings::default(), Token::new("s3cret"));
         let begun = Duration::from_secs(1_000_000);
         let cookie = cookie(&settings, &token, begun).unwrap();
         let shown = cookie.to_str().unwrap().split(';').next().unwrap().to_string();
@@ -67,7 +71,7 @@ mod tests {
         };
         assert!(is_shown(&shown, &token, begun));
         assert!(!is_shown(&shown, &token, begun + LASTS));
-        assert!(!is_shown(&shown, &Token::new("another".into()), begun));
+        assert!(!is_shown(&shown, &Token::new("another"), begun));
         let longer = shown.replace("=1043200.", "=9043200.");
         assert!(longer != shown && !is_shown(&longer, &token, begun));
         for forged in ["ringway_session=", "ringway_session=9999999999.", "ringway_session=9999999999.00", "other=1"] {

@@ -1,10 +1,8 @@
 //! Where operators come in, and who is one.
+use crate::base::token::Token;
 use crate::net::tls_server::TlsServer;
-use ring::hmac;
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use subtle::ConstantTimeEq;
 
 /// The admin interface, as written.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,37 +15,18 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// What secures connections to it; `None` is in clear.
     pub tls: Option<Arc<TlsServer>>,
+    /// What a client shows with a request to be told about it (`Ringway-Explain`); `None`: nobody is told.
+    pub debug_token: Option<Token>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 9900)), token: None, hosts: Vec::new(), tls: None }
-    }
-}
-
-/// A secret that callers show. Never printed, and compared in a time that tells nothing but its length.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-impl Token {
-    /// A token of this text.
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// What signs in its name.
-    pub(super) fn signing_key(&self) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes())
-    }
-
-    /// Whether this is it.
-    pub fn is(&self, given: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(given).into()
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Token(***)")
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 9900)),
+            token: None,
+            hosts: Vec::new(),
+            tls: None,
+            debug_token: None,
+        }
     }
 }

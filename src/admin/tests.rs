@@ -43,6 +43,7 @@ fn snapshot() -> (Snapshot, Drain, apply::Drained) {
         upstreams: vec![upstream],
         discoveries: Default::default(),
         drain_timeout: Duration::ZERO,
+        debug_token: None,
     };
     let mut state = State::new(1);
     let now = crate::base::clock::now();

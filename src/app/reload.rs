@@ -125,9 +125,7 @@ impl Reloader {
         let mut next = config::load(path).map_err(|problems| problems.to_string())?;
         if next.sources.hash == self.config.sources.hash {
             self.renew_tls().await;
-            let had_token = std::mem::replace(&mut self.config.admin.token, next.admin.token);
-            let is_same = had_token == self.config.admin.token;
-            return Ok(if is_same { "nothing has changed" } else { "the admin token is another" }.into());
+            return self.renew_tokens(next, cause).await;
         }
         for settings in &mut next.listeners {
             let old = self.config.listeners.iter().find(|old| is_same_door(old, settings));
@@ -153,6 +151,23 @@ impl Reloader {
         }
         self.config = next;
         Ok(describe(&published))
+    }
+
+    /// Takes up what files of tokens hold now, when nothing else has changed.
+    async fn renew_tokens(&mut self, next: Config, cause: Cause) -> Result<String, String> {
+        let (old, new) = (&mut self.config.admin, next.admin);
+        let is_other = (old.token != new.token, old.debug_token != new.debug_token);
+        (old.token, old.debug_token) = (new.token, new.debug_token);
+        if is_other.1 {
+            self.control.replace(self.config.desired(), cause).await.map_err(|error| error.to_string())?;
+        }
+        let told = match is_other {
+            (false, false) => "nothing has changed",
+            (true, false) => "the admin token is another",
+            (false, true) => "the debug token is another",
+            (true, true) => "both tokens are others",
+        };
+        Ok(told.into())
     }
 
     fn refuse_restarts(&self, next: &Config) -> Result<(), String> {

@@ -6,4 +6,5 @@ pub mod dice;
 pub mod files;
 pub mod hash;
 pub mod ids;
+pub mod token;
 pub mod units;

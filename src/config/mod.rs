@@ -78,6 +78,7 @@ impl Config {
             upstreams: self.upstreams.clone(),
             discoveries: self.discoveries.clone(),
             drain_timeout: self.server.drain_timeout,
+            debug_token: self.admin.debug_token.clone(),
         }
     }
 

@@ -4,9 +4,9 @@ use super::table::Reader;
 use super::table::Section;
 use super::tls;
 use crate::admin;
-use crate::admin::settings::Token;
 use crate::base::address::Address;
 use crate::base::files;
+use crate::base::token::Token;
 use crate::lifecycle;
 use crate::lifecycle::settings::ReloadOn;
 use crate::telemetry;
@@ -55,6 +55,11 @@ pub fn admin(reader: &mut Reader<'_>, section: &Section<'_>) -> admin::settings:
     section.check_names(reader);
     let default = admin::settings::Settings::default();
     let token = section.text(reader, "token_file").and_then(|path| token(reader, &path));
+    let debug_token = section.text(reader, "debug_token_file").and_then(|path| self::token(reader, &path));
+    if debug_token.is_some() && debug_token == token {
+        let message = "\"debug_token_file\" holds the same token as \"token_file\": whoever may ask about a request could then act; use another";
+        reader.problem(&section.place("debug_token_file"), message);
+    }
     let tls = tls::admin(reader, section);
     let hosts = section.texts(reader, "hosts").into_iter().map(|host| host.value).collect();
     let address = section.text(reader, "address").and_then(|text| match text.value.parse::<SocketAddr>() {
@@ -72,7 +77,7 @@ pub fn admin(reader: &mut Reader<'_>, section: &Section<'_>) -> admin::settings:
             None
         }
     });
-    admin::settings::Settings { address: address.unwrap_or(default.address), token, hosts, tls }
+    admin::settings::Settings { address: address.unwrap_or(default.address), token, hosts, tls, debug_token }
 }
 
 fn token(reader: &mut Reader<'_>, path: &Found<String>) -> Option<Token> {
@@ -99,7 +104,7 @@ fn token(reader: &mut Reader<'_>, path: &Found<String>) -> Option<Token> {
             format!("{} holds a token that can be guessed: it is shorter than {SHORT_TOKEN}", path.value),
         );
     }
-    Some(Token::new(text.to_string()))
+    Some(Token::new(text))
 }
 
 /// Reads `[log]`.

@@ -186,6 +186,7 @@ pub fn rebuild_masks(state: &mut State, last: &Snapshot) -> Snapshot {
         listeners: last.listeners.clone(),
         route_stats: last.route_stats.clone(),
         limiters: last.limiters.clone(),
+        debug_token: last.debug_token.clone(),
     }
 }
 
@@ -353,6 +354,7 @@ impl World<'_> {
             listeners,
             route_stats,
             limiters: desired.routes.iter().map(|route| self.limiter(route, counters)).collect(),
+            debug_token: desired.debug_token.clone(),
         })
     }
 

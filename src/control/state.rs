@@ -6,6 +6,7 @@ use crate::base::ids::EndpointId;
 use crate::base::ids::ListenerName;
 use crate::base::ids::RouteName;
 use crate::base::ids::UpstreamName;
+use crate::base::token::Token;
 use crate::discovery::settings::Settings as Discovery;
 use crate::health::Availability;
 use crate::health::outlier::Ejection;
@@ -46,6 +47,8 @@ pub struct Desired {
     pub discoveries: BTreeMap<UpstreamName, Arc<Discovery>>,
     /// How long a request may hang on an endpoint that was removed.
     pub drain_timeout: Duration,
+    /// What a client shows with a request to be told about it.
+    pub debug_token: Option<Token>,
 }
 
 /// Everything that outlives a snapshot.

@@ -5,6 +5,7 @@ pub mod body;
 pub mod context;
 pub mod error;
 pub mod exchange;
+pub mod explained;
 pub mod finish;
 pub mod forward;
 pub mod forward_h2;

@@ -7,6 +7,7 @@ use crate::proxy::body::Downstream;
 use crate::proxy::error::Kind;
 use crate::proxy::error::ProxyError;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::explained;
 use crate::proxy::finish::Finish;
 use crate::proxy::headers;
 use crate::proxy::own::Own;
@@ -44,6 +45,7 @@ impl<D: Downstream> Response<D> {
         let draft_ref = &mut *draft;
         headers::to_client(&draft_ref.head, &mut draft_ref.edits);
         finish.edit_response(draft_ref);
+        explained::tell(&finish, draft_ref);
         upgrade::grant(&mut draft);
         finish.status = draft.head.status();
         Self { draft, body: Body::Exchange(exchange), finish }
@@ -52,6 +54,7 @@ impl<D: Downstream> Response<D> {
     /// An answer that no endpoint gives.
     pub fn own(mut finish: Finish, (mut draft, body): Own) -> Self {
         finish.edit_response(&mut draft);
+        explained::tell(&finish, &mut draft);
         finish.status = draft.head.status();
         Self { draft, body: Body::Own(body.len(), body), finish }
     }
@@ -65,6 +68,7 @@ impl<D: Downstream> Response<D> {
         let mut draft = finish.proxy().worker.buffers.take_draft();
         let id = String::from_utf8_lossy(&finish.id).into_owned();
         let text = reply::render(reply, finish.head(), &id, &mut draft.head);
+        explained::tell(&finish, &mut draft);
         Self { draft, body: Body::Own(text.len(), text.into()), finish }
     }
 

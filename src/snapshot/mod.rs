@@ -12,6 +12,7 @@ pub mod upstream;
 
 use crate::base::ids::ListenerName;
 use crate::base::ids::UpstreamName;
+use crate::base::token::Token;
 use crate::limit::Limiter;
 use crate::route::RouteIndex;
 use crate::route::RouteTable;
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub route_stats: Vec<Arc<stats::Route>>,
     /// For each route, in the table's order, what counts its requests when it has a limit.
     pub limiters: Vec<Option<Arc<Limiter>>>,
+    /// What a client shows with a request to be told about it; `None`: nobody is told.
+    pub debug_token: Option<Token>,
 }
 
 /// A place in [`Snapshot::upstreams`].

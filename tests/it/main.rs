@@ -19,6 +19,7 @@ mod differential;
 mod dns;
 mod drain;
 mod etcd;
+mod explained_requests;
 mod faults;
 mod framing;
 mod framing_cases;

@@ -14,10 +14,12 @@
 //!       proxy          control  analysis      engines: one request │ one owner of changing state │ pure answers
 //!         │               │                   (they never call each other; they meet in `snapshot`)
 //!       pool         discovery                connections to endpoints │ who belongs to an upstream
-//!         │         probe  store              asks whether endpoints are healthy │ small clients of stores
+//!         │             probe                 asks whether endpoints are healthy
 //!         └── wire ───────┤                   HTTP/1.1 heads and bodies on a stream
 //!             worker ─────┤                   one thread's own world: view, buffers, deadlines
-//!          snapshot       │                   the immutable view both engines share
+//!          snapshot ──────┤                   the immutable view both engines share
+//!            lock         │                   who may act for all: one at a time, with a lease and a token
+//!            store        │                   small clients of stores
 //!             │           │
 //!   http2  route  telemetry                   heads over HTTP/2 │ request → route │ what the outside sees
 //!  ring key hotkeys health retry limit http1          PURE: no I/O, no async, no clock, no log  │  net (sockets, TLS)
@@ -52,6 +54,7 @@ pub mod key;
 pub mod lifecycle;
 pub mod limit;
 pub mod listener;
+pub mod lock;
 pub mod net;
 pub mod pool;
 pub mod probe;

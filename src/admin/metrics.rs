@@ -7,12 +7,14 @@ use crate::ring::fingerprint;
 use crate::snapshot::Snapshot;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::membership::Seen;
-use crate::snapshot::membership::StoreHealth;
 use crate::snapshot::upstream::Upstream;
+use crate::store::health::StoreHealth;
 use crate::telemetry::cells::HistogramSums;
 use crate::telemetry::labels::CheckResult;
 use crate::telemetry::labels::ErrorReason;
 use crate::telemetry::labels::HeldBack;
+use crate::telemetry::labels::LockResult;
+use crate::telemetry::labels::LockUse;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RefusedReason;
 use crate::telemetry::labels::RetryReason;
@@ -32,6 +34,7 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> Result<Vec<u8>, prometh
     endpoints(&mut exposition, snapshot);
     members(&mut exposition, snapshot);
     stores(&mut exposition, snapshot);
+    locks(&mut exposition, snapshot);
     rings(&mut exposition, snapshot);
     listeners(&mut exposition, snapshot);
     self::process(&mut exposition, process);
@@ -274,6 +277,36 @@ fn stores(exposition: &mut Exposition, snapshot: &Snapshot) {
             let count = seen.iter().filter(is_lost).filter(|seen| seen.refuses == refuses).count();
             series.value(&["discovery", mode], count as f64);
         }
+    });
+}
+
+fn locks(exposition: &mut Exposition, snapshot: &Snapshot) {
+    let routes = || {
+        let routes = snapshot.routes.routes().iter().zip(&snapshot.serials);
+        routes.filter_map(|(route, serial)| Some((route.name.as_str(), serial.as_ref()?)))
+    };
+    exposition.family(&metrics::SERIALIZE_QUEUE, |series| {
+        routes().for_each(|(name, serial)| series.value(&[name], serial.stats.sum(|cell| cell.waiting.get()) as f64));
+    });
+    let cells = || routes().flat_map(|(_, serial)| serial.stats.iter());
+    if cells().next().is_none() {
+        return;
+    }
+    let name = LockUse::Serialize.as_str();
+    exposition.family(&metrics::LOCK_ACQUIRE, |series| {
+        for result in LockResult::ALL {
+            let mut sums = HistogramSums::default();
+            cells().for_each(|cell| cell.acquire[*result as usize].add_to(&mut sums));
+            series.histogram(&[name, result.as_str()], &sums);
+        }
+    });
+    exposition.family(&metrics::LOCK_HELD, |series| {
+        let mut sums = HistogramSums::default();
+        cells().for_each(|cell| cell.held.add_to(&mut sums));
+        series.histogram(&[name], &sums);
+    });
+    exposition.family(&metrics::LOCK_WAITERS, |series| {
+        series.value(&[name], cells().map(|cell| cell.waiting.get()).sum::<u64>() as f64);
     });
 }
 

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 /// Keys of a route that mean nothing unless an endpoint is asked.
-const OF_FORWARDING: [&str; 10] = [
+const OF_FORWARDING: [&str; 11] = [
     "key",
     "on_missing_key",
     "via",
@@ -33,6 +33,7 @@ const OF_FORWARDING: [&str; 10] = [
     "request_headers",
     "upgrade",
     "tunnel_timeout",
+    "serialize",
 ];
 /// How a redirect's target may begin.
 const BEGINNINGS: [&str; 6] = ["http://", "https://", "{scheme}://", "/", "{path}", "{path_and_query}"];

@@ -11,6 +11,7 @@ pub mod mask;
 pub mod reference;
 pub mod route;
 pub mod schema;
+pub mod serialize;
 pub mod server;
 pub mod store;
 pub mod table;

@@ -69,6 +69,7 @@ pub fn full() -> String {
         ("[[listener]]", "listener"),
         ("[[route]]", "route"),
         ("[route.retry]", "route.retry"),
+        ("[route.serialize]", "route.serialize"),
         ("[upstream.cache]", "upstream.*"),
         ("[upstream.cache.ring]", "upstream.*.ring"),
         ("[upstream.cache.transition]", "upstream.*.transition"),

@@ -2,6 +2,7 @@
 use super::action;
 use super::diagnostic::did_you_mean;
 use super::listener;
+use super::serialize;
 use super::table::Found;
 use super::table::Reader;
 use super::table::Section;
@@ -103,6 +104,7 @@ fn forward(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>, ma
     forward.upgrade = upgrade;
     forward.tunnel_timeout = tunnel_timeout.unwrap_or(forward.tunnel_timeout);
     (forward.retry, forward.via, forward.on_missing_key) = (retry, via, on_missing_key);
+    forward.serialize = serialize::read(reader, section, upstream, forward.key.is_some());
     forward.path = path;
     forward.request_headers = action::field_edits(reader, section, "request_headers", "route.request_headers");
     Some(forward)
@@ -122,6 +124,14 @@ fn key(
                 "upstream \"{name}\" has several endpoints, so the route needs a key; write key = [\"path_and_query\"]"
             ));
         }
+        return None;
+    }
+    parse_key(reader, key, upstream)
+}
+
+/// A key that is hashed as an upstream's ring hashes; `None` when nothing is named, or it is wrong.
+pub fn parse_key(reader: &mut Reader<'_>, key: &[Found<String>], upstream: &Upstream) -> Option<KeySpec> {
+    if key.is_empty() {
         return None;
     }
     let texts: Vec<&str> = key.iter().map(|text| text.value.as_str()).collect();
@@ -165,12 +175,7 @@ fn matcher(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>) ->
             Err(message) => reader.problem(&host.place, message),
         }
     }
-    for method in section.texts(reader, "methods") {
-        if !crate::head::is_token(method.value.as_bytes()) || method.value.bytes().any(|b| b.is_ascii_lowercase()) {
-            reader.problem(&method.place, format!("\"{}\" is not a method; write \"GET\"", method.value));
-        }
-        matcher.methods.push(method.value);
-    }
+    matcher.methods = methods(reader, section);
     for (name, value) in section.map(reader, "headers") {
         if !crate::head::is_token(name.value.as_bytes()) {
             reader.problem(&name.place, format!("\"{}\" is not a field name", name.value));
@@ -179,6 +184,18 @@ fn matcher(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>) ->
         matcher.headers.push(HeaderMatch { name: name.value.to_ascii_lowercase(), value });
     }
     matcher
+}
+
+/// The methods of a table.
+pub fn methods(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<String> {
+    let mut methods = Vec::new();
+    for method in section.texts(reader, "methods") {
+        if !crate::head::is_token(method.value.as_bytes()) || method.value.bytes().any(|b| b.is_ascii_lowercase()) {
+            reader.problem(&method.place, format!("\"{}\" is not a method; write \"GET\"", method.value));
+        }
+        methods.push(method.value);
+    }
+    methods
 }
 
 fn path(reader: &mut Reader<'_>, section: &Section<'_>) -> PathPattern {

@@ -350,3 +350,25 @@ proptest::proptest! {
         drop(parse("f", &text, &|_| None));
     }
 }
+
+#[test]
+fn turns_need_a_key_and_an_upstream() {
+    let serialized = |text: &str| format!("key = [\"path\"]\n[route.serialize]\n{text}");
+    check("key = [\"path\"]", &serialized(""), &[]);
+    check("key = [\"path\"]", &serialized("key = [\"header:x\"]\nmethods = [\"POST\"]\nmax_queue = 0"), &[]);
+    check("key = [\"path\"]", &serialized("methods = []"), &["f.toml:9:11: no request would take turns; write"]);
+    check("key = [\"path\"]", &serialized("methods = [\"post\"]"), &["f.toml:9:12: \"post\" is not a method; write"]);
+    check("key = [\"path\"]", &serialized("key = [\"pth\"]"), &["f.toml:9:8: \"pth\" is not a part of a key"]);
+    check("key = [\"path\"]", &serialized("wait = \"0s\""), &["f.toml:9:8: \"wait\" is 0s, but at least \"1ms\""]);
+    check(
+        "key = [\"path\"]",
+        &serialized("store = \"etcd\""),
+        &["f.toml:9:1: unknown key \"store\" in [route.serialize]"],
+    );
+    let one = "[upstream.cache]\nendpoints = [{ id = \"c1\", address = \"10.0.0.1:8080\" }]\n";
+    let keyless =
+        format!("[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"cache\"\n[route.serialize]\n{one}");
+    let found = problems(&keyless);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("neither the route nor \"serialize\" has a key"), "{found:?}");
+}

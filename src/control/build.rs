@@ -14,6 +14,7 @@ use crate::control::state::Known;
 use crate::control::state::State;
 use crate::health::threshold::Threshold;
 use crate::limit::Limiter;
+use crate::lock::registry::Locks;
 use crate::ring;
 use crate::ring::Member;
 use crate::ring::Ring;
@@ -24,6 +25,7 @@ use crate::route::EqualRoutes;
 use crate::route::Route;
 use crate::route::RouteTable;
 use crate::snapshot::Listener;
+use crate::snapshot::Serial;
 use crate::snapshot::Snapshot;
 use crate::snapshot::UpstreamIndex;
 use crate::snapshot::endpoint::Endpoint;
@@ -83,7 +85,7 @@ pub fn build(state: &mut State, desired: Desired, now: Instant) -> Result<(Snaps
         groups.insert(settings.name.clone(), group);
     }
     let mut counters = Counters::default();
-    let world = World { groups: &groups, workers: state.workers, old: &state.counters };
+    let world = World { groups: &groups, workers: state.workers, old: &state.counters, locks: &state.locks };
     let mut snapshot = world.snapshot(&desired, &mut counters)?;
 
     state.drain_timeout = desired.drain_timeout;
@@ -187,6 +189,7 @@ pub fn rebuild_masks(state: &mut State, last: &Snapshot) -> Snapshot {
         route_stats: last.route_stats.clone(),
         limiters: last.limiters.clone(),
         debug_token: last.debug_token.clone(),
+        serials: last.serials.clone(),
     }
 }
 
@@ -330,6 +333,7 @@ struct World<'a> {
     groups: &'a BTreeMap<UpstreamName, Group>,
     workers: usize,
     old: &'a Counters,
+    locks: &'a Locks,
 }
 
 impl World<'_> {
@@ -355,6 +359,7 @@ impl World<'_> {
             route_stats,
             limiters: desired.routes.iter().map(|route| self.limiter(route, counters)).collect(),
             debug_token: desired.debug_token.clone(),
+            serials: desired.routes.iter().map(|route| self.serial(route, counters)).collect(),
         })
     }
 
@@ -368,6 +373,13 @@ impl World<'_> {
         };
         counters.limiters.insert(route.name.clone(), (limit.clone(), limiter.clone()));
         Some(limiter)
+    }
+
+    /// What makes a route's requests take turns.
+    fn serial(&self, route: &Route, counters: &mut Counters) -> Option<Serial> {
+        route.action.forward()?.serialize.as_ref()?;
+        let stats = keep(&self.old.serials, &mut counters.serials, route.name.clone(), self.workers);
+        Some(Serial { service: self.locks.here(), stats })
     }
 
     fn listener(&self, name: &ListenerName, routes: &[Route], counters: &mut Counters) -> Listener {

@@ -14,6 +14,7 @@ use crate::health::share::Window;
 use crate::health::streak::Merger;
 use crate::health::threshold::Threshold;
 use crate::limit::Limiter;
+use crate::lock::registry::Locks;
 use crate::retry::budget::RetryBudget;
 use crate::ring::Ring;
 use crate::ring::ramp::Ramp;
@@ -76,6 +77,8 @@ pub struct State {
     pub removed: Vec<(u64, Instant)>,
     /// Counters.
     pub counters: Counters,
+    /// Locks.
+    pub locks: Locks,
 }
 
 /// Counters by name.
@@ -89,6 +92,8 @@ pub struct Counters {
     pub routes: HashMap<Option<RouteName>, Arc<stats::Route>>,
     /// Rate limits of routes, and what they were counted under.
     pub limiters: HashMap<RouteName, (RateLimit, Arc<Limiter>)>,
+    /// Of routes whose requests take turns.
+    pub serials: HashMap<RouteName, Arc<stats::Serial>>,
 }
 
 /// A listener, and where its requests led: a route, and its upstream if it has one; `None` is for those that found no route.
@@ -212,6 +217,7 @@ impl State {
             drain_timeout: Duration::ZERO,
             removed: Vec::new(),
             counters: Counters::default(),
+            locks: Locks::default(),
         }
     }
 }

@@ -10,9 +10,9 @@ pub mod runner;
 pub mod settings;
 pub mod store;
 
-use crate::snapshot::membership::StoreHealth;
 use crate::snapshot::settings::Endpoint;
 use crate::store::StoreError;
+use crate::store::health::StoreHealth;
 use dns::Dns;
 use dns::client::DnsError;
 use file::File;

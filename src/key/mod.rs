@@ -145,6 +145,11 @@ impl KeySpec {
         Extracted { key: HashKey(self.hash.hash(scratch)), source: None }
     }
 
+    /// Whether the bytes of an alternative are several parts, each led by its length.
+    pub fn is_joined(&self, source: Option<usize>) -> bool {
+        source.is_some_and(|source| self.alternatives[source].parts.len() > 1)
+    }
+
     /// The alternatives as they were written.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.alternatives.iter().map(|alternative| alternative.text.as_str())

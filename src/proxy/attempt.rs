@@ -216,8 +216,8 @@ async fn once<D: Downstream>(
     body: Box<RequestBody<D>>,
 ) -> Result<Answer<D>, Box<Failed<D>>> {
     let endpoint = upstream.endpoint(slot);
-    // Nothing was waited for before a first attempt, unless for a place: the clock need not be read again.
-    let has_waited = ctx.attempts > 1 || is_fresh || upstream.settings.max_requests.is_some();
+    // Nothing was waited for before a first attempt, unless for a place or a turn: the clock need not be read again.
+    let has_waited = ctx.has_waited || ctx.attempts > 1 || is_fresh || upstream.settings.max_requests.is_some();
     let mut asked = if has_waited { clock::now() } else { ctx.started };
     let remaining = if has_waited { forward.timeout.saturating_sub(asked - ctx.started) } else { forward.timeout };
     if remaining.is_zero() {

@@ -6,6 +6,7 @@ use crate::key::Extracted;
 use crate::net::subject;
 use crate::net::tls_server::TlsServer;
 use crate::proxy::admission;
+use crate::proxy::serialize::Held;
 use crate::ring::Slot;
 use crate::route::RouteIndex;
 use crate::route::action::Forward;
@@ -109,6 +110,10 @@ pub struct RequestContext {
     /// Attempts made.
     pub attempts: u32,
     is_in_flight: bool,
+    /// Whether it waited before its first attempt.
+    pub has_waited: bool,
+    /// The lock it has, if it takes turns.
+    pub held: Option<Box<Held>>,
     /// From the last attempt's request to its response head.
     pub upstream_time: Option<Duration>,
     /// From the head to the answer, where the response that follows is no measure of it: a tunnel.
@@ -146,6 +151,8 @@ impl RequestContext {
             position: None,
             attempts: 0,
             is_in_flight: false,
+            has_waited: false,
+            held: None,
             upstream_time: None,
             answered: None,
             status: 0,

@@ -40,6 +40,12 @@ pub enum Kind {
     NoEndpoint,
     /// Upstream: the store that knows whom to ask is lost.
     StoreLost,
+    /// Lock: as many requests as may wait for their turn.
+    LockQueueFull,
+    /// Lock: others had their turn for too long.
+    LockTimeout,
+    /// Lock: the store that knows whose turn it is is lost.
+    LockStoreLost,
     /// Upstream: it has as many requests as it may take.
     Overloaded,
     /// Upstream: no connection.

@@ -14,6 +14,7 @@ pub mod headers;
 pub mod own;
 pub mod reply;
 pub mod response;
+pub mod serialize;
 pub mod tunnel;
 pub mod upgrade;
 
@@ -108,8 +109,12 @@ impl Proxy {
         // 5 key
         ctx.key = self.key(ctx, forward)?;
         self.prepare(ctx, forward, body.length())?;
-        // 6 ring, 7 pool, 8 forward: for one candidate after the other
         let upstream = view.upstream_of(index).expect("whoever builds a snapshot finds the upstream of each forward");
+        if let Some(serialize) = forward.serialize.as_deref().filter(|serialize| serialize.is_for(ctx.head())) {
+            // In a box: requests that take no turns should not carry the room of waiting for one.
+            Box::pin(serialize::enter(self, ctx, serialize, forward)).await?;
+        }
+        // 6 ring, 7 pool, 8 forward: for one candidate after the other
         attempt::run(self, ctx, forward, view.upstream(upstream), body).await.map(Answer::OfEndpoint)
     }
 

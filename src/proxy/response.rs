@@ -104,9 +104,11 @@ impl<D: Downstream> Response<D> {
         self.draft.upgrade.is_some()
     }
 
-    /// The tunnel that follows the head of a switch, to what `end` makes of the client's side.
-    pub fn into_tunnel<E: End>(self, end: impl FnOnce(D) -> E) -> Option<Tunnel<E>> {
+    /// The tunnel that follows the head of a switch, to what `end` makes of the client's side. Nobody waits for its end to have
+    /// their turn.
+    pub fn into_tunnel<E: End>(mut self, end: impl FnOnce(D) -> E) -> Option<Tunnel<E>> {
         let Body::Exchange(exchange) = self.body else { return None };
+        self.finish.held = None;
         self.finish.proxy().worker.buffers.give_draft(self.draft);
         let (connection, deadline, client) = exchange.into_tunnel()?;
         Some(Tunnel::new(end(client), *connection, deadline, self.finish))

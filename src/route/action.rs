@@ -1,6 +1,7 @@
 //! What a route does; doing it is `proxy`'s.
 use super::fields::FieldEdits;
 use super::rewrite::PathEdit;
+use super::serialize::Serialize;
 use super::template::Facts;
 use super::template::Template;
 use crate::base::ids::UpstreamName;
@@ -65,6 +66,8 @@ pub struct Forward {
     pub upgrade: Vec<Arc<str>>,
     /// Longest silence in both directions of an upgraded connection (default 1 h).
     pub tunnel_timeout: Duration,
+    /// Which requests take turns, if any do.
+    pub serialize: Option<Arc<Serialize>>,
 }
 
 /// What to do with a request that has no key.
@@ -127,6 +130,7 @@ impl Forward {
             request_headers: FieldEdits::default(),
             upgrade: vec![Arc::from("websocket")],
             tunnel_timeout: Duration::from_secs(3600),
+            serialize: None,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod host;
 pub mod path;
 pub mod rate_limit;
 pub mod rewrite;
+pub mod serialize;
 pub mod template;
 
 #[cfg(test)]

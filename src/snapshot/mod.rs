@@ -14,6 +14,7 @@ use crate::base::ids::ListenerName;
 use crate::base::ids::UpstreamName;
 use crate::base::token::Token;
 use crate::limit::Limiter;
+use crate::lock::service::Service;
 use crate::route::RouteIndex;
 use crate::route::RouteTable;
 use std::sync::Arc;
@@ -40,6 +41,17 @@ pub struct Snapshot {
     pub limiters: Vec<Option<Arc<Limiter>>>,
     /// What a client shows with a request to be told about it; `None`: nobody is told.
     pub debug_token: Option<Token>,
+    /// For each route, in the table's order, what makes its requests take turns if they do.
+    pub serials: Vec<Option<Serial>>,
+}
+
+/// What makes the requests of a route take turns.
+#[derive(Debug, Clone)]
+pub struct Serial {
+    /// Whose locks.
+    pub service: Arc<Service>,
+    /// What happens.
+    pub stats: Arc<stats::Serial>,
 }
 
 /// A place in [`Snapshot::upstreams`].
@@ -86,6 +98,12 @@ impl Snapshot {
     #[inline]
     pub fn limiter_of(&self, route: RouteIndex) -> Option<&Limiter> {
         self.limiters[route.0 as usize].as_deref()
+    }
+
+    /// What makes the requests of a route take turns, if they do.
+    #[inline]
+    pub fn serial_of(&self, route: RouteIndex) -> Option<&Serial> {
+        self.serials[route.0 as usize].as_ref()
     }
 
     /// The counters of a route, or those for requests that found none.

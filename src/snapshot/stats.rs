@@ -6,6 +6,7 @@ use crate::telemetry::cells::PerWorker;
 use crate::telemetry::cells::StatusCells;
 use crate::telemetry::labels::CheckResult;
 use crate::telemetry::labels::ErrorReason;
+use crate::telemetry::labels::LockResult;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RefusedReason;
 use crate::telemetry::labels::RetryReason;
@@ -17,6 +18,8 @@ pub type Listener = PerWorker<ListenerCell>;
 pub type Requests = PerWorker<StatusCells>;
 /// What happens on one route.
 pub type Route = PerWorker<RouteCell>;
+/// What happens to requests of one route that take turns.
+pub type Serial = PerWorker<LockCell>;
 /// What happens in one upstream.
 pub type Upstream = PerWorker<UpstreamCell>;
 /// What one endpoint did, under whatever address.
@@ -42,6 +45,17 @@ pub struct RouteCell {
     pub key_missing: Counter,
     /// Requests that came too soon for the route's limit.
     pub rate_limited: Counter,
+}
+
+/// One worker's count of locks for one thing.
+#[derive(Debug, Default)]
+pub struct LockCell {
+    /// Time to what came of asking, by [`LockResult`].
+    pub acquire: [HistogramCells; LockResult::ALL.len()],
+    /// Time from the lock to its release.
+    pub held: HistogramCells,
+    /// Who asks now and has no answer yet.
+    pub waiting: Gauge,
 }
 
 /// One worker's count of an upstream.

@@ -1,5 +1,6 @@
 //! Small clients for outside stores: bytes under keys, told when they change. What they mean is not known here.
 pub mod etcd;
+pub mod health;
 pub mod http;
 pub mod settings;
 

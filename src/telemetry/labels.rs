@@ -3,7 +3,7 @@
 macro_rules! labels {
     ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(usize)]
         pub enum $type {
             $($(#[$variant_doc])* $variant,)+
@@ -154,5 +154,27 @@ labels! {
         MaxMembers = "max_members",
         /// It would remove so many that they must stay missing first.
         MaxDrop = "max_drop",
+    }
+}
+
+labels! {
+    /// What a lock is for.
+    LockUse {
+        /// Requests of one key go one after the other.
+        Serialize = "serialize",
+    }
+}
+
+labels! {
+    /// What came of asking for a lock.
+    LockResult {
+        /// It is ours.
+        Granted = "granted",
+        /// As many as may wait for it already.
+        QueueFull = "queue_full",
+        /// Others had it for too long.
+        Timeout = "timeout",
+        /// Its store does not answer.
+        StoreLost = "store_lost",
     }
 }

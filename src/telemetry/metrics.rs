@@ -75,6 +75,10 @@ families! {
     EJECTIONS = Counter "ringway_ejections_total" ["upstream", "endpoint"] "Times an endpoint was taken out for failing in real traffic.";
     KEY_MISSING = Counter "ringway_key_missing_total" ["route"] "Requests that had no key.";
     RATE_LIMITED = Counter "ringway_rate_limited_total" ["route"] "Requests that came too soon for the route's rate_limit and got 429.";
+    SERIALIZE_QUEUE = Gauge "ringway_serialize_queue_depth" ["route"] "Requests that wait for their turn (route.serialize).";
+    LOCK_ACQUIRE = Histogram "ringway_lock_acquire_seconds" ["use", "result"] "Time from asking for a lock to what came of it: granted, queue_full, timeout, store_lost.";
+    LOCK_HELD = Histogram "ringway_lock_held_seconds" ["use"] "Time from a lock to its release.";
+    LOCK_WAITERS = Gauge "ringway_lock_waiters" ["use"] "Who waits for a lock now.";
     RING_GENERATION = Gauge "ringway_ring_generation" [] "The published snapshot; rises with each change of settings or membership.";
     RING_POINTS = Gauge "ringway_ring_points" ["upstream"] "Points on the ring.";
     RING_BUILD = Gauge "ringway_ring_build_seconds" ["upstream"] "Time the ring took to build and verify.";

@@ -39,6 +39,7 @@ mod plan;
 mod reload;
 mod replay;
 mod retry;
+mod serialize;
 mod shutdown;
 mod spikes;
 mod streaming;

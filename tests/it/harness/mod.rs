@@ -10,6 +10,7 @@ pub mod origin;
 pub mod peer;
 pub mod program;
 pub mod python;
+pub mod register;
 pub mod tls;
 
 use ringway::base::clock;

@@ -1,0 +1,83 @@
+//! A lock that one has, as its holder sees it.
+use super::Later;
+use super::line::Turn;
+use super::term::Ended;
+use super::term::Term;
+use super::token::Token;
+use std::fmt;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// A lock that one has. Dropping it gives it back; who is next is told once a store has confirmed that.
+pub struct Lease {
+    token: Option<Token>,
+    term: Option<Arc<Term>>,
+    ending: Option<Later<'static, Ended>>,
+    _held: Held,
+}
+
+/// What is held; told by being dropped.
+#[expect(dead_code, reason = "they are there to be dropped")]
+enum Held {
+    Here(Turn),
+    InStore(oneshot::Sender<()>),
+}
+
+impl Lease {
+    /// A lock within this process: it is never lost.
+    pub(super) fn here(turn: Turn, token: Option<Token>) -> Self {
+        Self { token, term: None, ending: None, _held: Held::Here(turn) }
+    }
+
+    /// A lock in a store; whoever keeps it there waits for the sender's end.
+    pub(super) fn in_store(token: Token, term: Arc<Term>, held: oneshot::Sender<()>) -> Self {
+        Self { token: Some(token), term: Some(term), ending: None, _held: Held::InStore(held) }
+    }
+
+    /// Its fencing token; none for a lock within this process that stands in for one of a store.
+    pub fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    /// Until when it is ours; `None`: as long as this lasts.
+    pub fn term(&self) -> Option<&Arc<Term>> {
+        self.term.as_ref()
+    }
+
+    /// How long it is ours without another word of the store.
+    pub fn remaining(&self) -> Duration {
+        self.term.as_ref().map_or(Duration::MAX, |term| term.remaining())
+    }
+
+    /// Why it is ours no more, if it is not.
+    pub fn ended(&self) -> Option<Ended> {
+        self.term.as_ref()?.ended()
+    }
+
+    /// Ready when it is ours no more; until then the task is woken when that comes.
+    pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let Some(term) = &self.term else { return Poll::Pending };
+        if let Some(ended) = term.ended() {
+            return Poll::Ready(ended);
+        }
+        let ending = self.ending.get_or_insert_with(|| {
+            let term = term.clone();
+            Box::pin(async move { term.over().await })
+        });
+        ending.as_mut().poll(cx)
+    }
+
+    /// Waits until it is ours no more.
+    pub async fn over(&mut self) -> Ended {
+        std::future::poll_fn(|cx| self.poll_over(cx)).await
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("token", &self.token).field("term", &self.term).finish_non_exhaustive()
+    }
+}

@@ -97,6 +97,13 @@ fn upstreams(exposition: &mut Exposition, snapshot: &Snapshot) {
             series.value(&[upstream.name.as_str(), position.as_str()], count as f64);
         }
     });
+    exposition.family(&metrics::HOT_KEYS, |series| {
+        for upstream in &snapshot.upstreams {
+            if let Some(heat) = &upstream.heat {
+                series.value(&[upstream.name.as_str()], heat.len() as f64);
+            }
+        }
+    });
     exposition.family(&metrics::RETRIES, |series| {
         for (upstream, reason) in each(snapshot, RetryReason::ALL) {
             let count = upstream.stats.sum(|cell| cell.retries[*reason as usize].get());

@@ -1,5 +1,6 @@
 //! Operators' door: a JSON API on a separate address.
 pub mod auth;
+pub mod hotkeys;
 pub mod metrics;
 pub mod page;
 pub mod ports;
@@ -205,6 +206,7 @@ impl Admin {
             (&Method::GET, ["api", "v1", "loglevel"]) => self.log_level(),
             (&Method::POST, ["api", "v1", "loglevel"]) => self.set_log_level(body).await,
             (&Method::GET, ["api", "v1", "upstreams", name, "ring"]) => self.ring(name),
+            (&Method::GET, ["api", "v1", "upstreams", name, "hotkeys"]) => self.hotkeys(name),
             (&Method::GET, ["api", "v1", "explain"]) => self.explain(query),
             (&Method::GET, ["api", "v1", "upstreams", name, "explain"]) => self.explain_in(name, query),
             (&Method::POST, ["api", "v1", "reload"]) => self.reload().await,
@@ -221,7 +223,7 @@ impl Admin {
             ) => problem(StatusCode::METHOD_NOT_ALLOWED, "this takes POST"),
             _ => problem(
                 StatusCode::NOT_FOUND,
-                "there is / (the dashboard), /metrics, /healthz, /readyz, and below /api/v1: status, config, history, loglevel, upstreams, upstreams/U/ring, explain?url=, upstreams/U/explain?key=, POST reload, POST plan, POST loglevel, POST upstreams/U/endpoints/ID/drain, POST upstreams/U/endpoints/ID/undrain",
+                "there is / (the dashboard), /metrics, /healthz, /readyz, and below /api/v1: status, config, history, loglevel, upstreams, upstreams/U/ring, upstreams/U/hotkeys, explain?url=, upstreams/U/explain?key=, POST reload, POST plan, POST loglevel, POST upstreams/U/endpoints/ID/drain, POST upstreams/U/endpoints/ID/undrain",
             ),
         }
     }
@@ -250,6 +252,13 @@ impl Admin {
     fn ring(&self, name: &str) -> Reply {
         match self.snapshots.load().upstream_named(&UpstreamName::new(name)) {
             Some(upstream) => json(StatusCode::OK, &view::ring(upstream)),
+            None => problem(StatusCode::NOT_FOUND, "there is no such upstream"),
+        }
+    }
+
+    fn hotkeys(&self, name: &str) -> Reply {
+        match self.snapshots.load().upstream_named(&UpstreamName::new(name)) {
+            Some(upstream) => json(StatusCode::OK, &hotkeys::hotkeys(upstream)),
             None => problem(StatusCode::NOT_FOUND, "there is no such upstream"),
         }
     }

@@ -10,9 +10,12 @@ use crate::control::state::Desired;
 use crate::control::state::State;
 use crate::health::check::HealthCheck;
 use crate::health::check::Question;
+use crate::hotkeys;
+use crate::hotkeys::meter::Hot;
 use crate::ring::fingerprint;
 use crate::snapshot::Snapshot;
 use crate::snapshot::endpoint::Found;
+use crate::snapshot::heat::Rates;
 use crate::snapshot::settings;
 use ports::Process;
 use ports::Reloads;
@@ -29,6 +32,7 @@ fn snapshot() -> (Snapshot, Drain, apply::Drained) {
     };
     let name = UpstreamName::new("cache");
     let mut upstream = settings::Upstream::new(name.clone(), vec![endpoint("c1", 8080, 1), endpoint("c2", 8081, 2)]);
+    upstream.hot_keys = Some(hotkeys::Settings::default());
     upstream.health_check = Some(HealthCheck {
         question: Question::Tcp,
         interval: Duration::from_secs(2),
@@ -51,6 +55,8 @@ fn snapshot() -> (Snapshot, Drain, apply::Drained) {
     let drain = Drain { upstream: name, endpoint: EndpointId::new("c2"), is_on: true };
     let drained = apply::drain(&mut state, &drain.upstream, &drain.endpoint, true, clock::now()).unwrap();
     let snapshot = build::rebuild_masks(&mut state, &first);
+    let hot = vec![Hot { key: 0x0123_4567_89ab_cdef, rate: 250.0 }];
+    snapshot.upstreams[0].heat.as_ref().unwrap().report.set(Rates { all: 1000.0, hot });
     let problem = Some("could not get an expected status: it was 503".to_string());
     snapshot.upstreams[0].endpoints[1].last_check.set(Found { at: now, problem });
     (snapshot, drain, drained)
@@ -84,6 +90,7 @@ fn the_shapes_of_the_api_are_frozen() {
         "/api/v1/status": status,
         "/api/v1/upstreams": view::upstreams(&snapshot),
         "/api/v1/upstreams/cache/ring": view::ring(upstream),
+        "/api/v1/upstreams/cache/hotkeys": super::hotkeys::hotkeys(upstream),
         "/api/v1/upstreams/cache/explain?key=k": explain::explain_key(&snapshot, &drain.upstream, b"k"),
         "/api/v1/upstreams/cache/endpoints/c2/drain": view::drained(&snapshot, &drain, drained),
         "/api/v1/history": view::history(&changes),

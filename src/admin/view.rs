@@ -82,6 +82,9 @@ pub struct Upstream {
     pub points: usize,
     /// Whether so few endpoints are available that verdicts are ignored.
     pub panic: bool,
+    /// Keys that are hot now, and shared by several endpoints; absent where they are not looked for.
+    #[serde(default)]
+    pub hot_keys: Option<usize>,
     /// How it stands with the source of its members; absent when they are in the configuration.
     #[serde(default)]
     pub discovery: Option<Discovery>,
@@ -402,6 +405,7 @@ fn upstream(group: &Group) -> Upstream {
         fingerprint: fingerprint::of(group.ring.settings(), group.ring.members()).to_string(),
         points: group.ring.point_count(),
         panic: group.mask.is_panic(),
+        hot_keys: group.heat.as_ref().map(|heat| heat.len()),
         discovery: group.membership.as_ref().map(|membership| discovery(membership)),
         endpoints: group.ring.members().iter().enumerate().map(endpoint).collect(),
     }

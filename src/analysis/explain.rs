@@ -33,6 +33,8 @@ pub struct Explanation {
     pub source: Option<String>,
     /// Its hash, 16 digits.
     pub hash: Option<String>,
+    /// Whether the key is hot now: then the first candidates share it.
+    pub hot: bool,
     /// The first candidate; absent without a key.
     pub owner: Option<String>,
     /// All candidates in order; without a key the order is that of the ring's endpoints.
@@ -52,6 +54,8 @@ pub struct Candidate {
     pub address: String,
     /// Why it would be skipped now; absent when it would be used.
     pub skipped: Option<String>,
+    /// What it is to the key beside its place; absent most of the time.
+    pub role: Option<String>,
 }
 
 /// Why nothing can be explained.
@@ -187,6 +191,9 @@ fn of_key(snapshot: &Snapshot, upstream: &Upstream, key: Option<HashKey>) -> Exp
     let reach = upstream.settings.failover.map_or(usize::MAX, |further| further.saturating_add(1));
     let (hash, now) = (key.map_or(0, |key| key.0), clock::now());
     let slots: Vec<_> = upstream.candidates(hash, now).collect();
+    let heat = key.and(upstream.heat.as_ref()).filter(|heat| heat.is_hot(hash));
+    let most = heat.map_or(0, |heat| heat.settings.replicas.min(reach));
+    let replicas: Vec<_> = upstream.replicas(hash, now).take(most).map(|(_, slot)| slot).collect();
     let mut candidates = Vec::new();
     for (rank, slot) in slots.iter().enumerate() {
         let endpoint = upstream.endpoint(*slot);
@@ -194,19 +201,26 @@ fn of_key(snapshot: &Snapshot, upstream: &Upstream, key: Option<HashKey>) -> Exp
             why if !upstream.mask.is_open(*slot) => Some(skipped_for(why).to_string()),
             _ if rank >= reach => Some(format!("beyond failover = {}", reach - 1)),
             _ if upstream.hides(hash, *slot, now) => Some(ramping(upstream.ramp(*slot, now))),
-            _ if upstream.is_over(*slot) => Some("asked after others: too many requests in flight".into()),
+            _ if upstream.is_over(*slot, heat.is_some()) => {
+                Some("asked after others: too many requests in flight".into())
+            }
             _ => None,
         };
-        candidates.push(Candidate { id: endpoint.id.to_string(), address: endpoint.address.to_string(), skipped });
+        let role =
+            replicas.contains(slot).then(|| format!("hot replica: one of {} that share this key", replicas.len()));
+        let address = endpoint.address.to_string();
+        candidates.push(Candidate { id: endpoint.id.to_string(), address, skipped, role });
     }
     for (slot, member) in upstream.ring.members().iter().enumerate().filter(|(_, member)| member.weight == 0) {
         let address = upstream.endpoints[slot].address.to_string();
-        candidates.push(Candidate { id: member.id.to_string(), address, skipped: Some("weight 0".into()) });
+        let skipped = Some("weight 0".into());
+        candidates.push(Candidate { id: member.id.to_string(), address, skipped, role: None });
     }
     let fingerprint = crate::ring::fingerprint::of(upstream.ring.settings(), upstream.ring.members());
     Explanation {
         upstream: Some(upstream.name.to_string()),
         hash: key.map(|key| format!("{:016x}", key.0)),
+        hot: heat.is_some(),
         owner: key.and(slots.first()).map(|slot| upstream.endpoint(*slot).id.to_string()),
         candidates,
         generation: snapshot.generation,

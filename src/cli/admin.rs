@@ -42,6 +42,12 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
     for upstream in &status.upstreams {
         let panic = if upstream.panic { "  PANIC: verdicts are ignored" } else { "" };
         say!("upstream {}  ring {}  {} points{panic}", upstream.name, upstream.fingerprint, upstream.points);
+        if let Some(count) = upstream.hot_keys.filter(|count| *count > 0) {
+            say!(
+                "  hot keys: {count}, shared by several endpoints; /api/v1/upstreams/{}/hotkeys tells which",
+                upstream.name
+            );
+        }
         if let Some(discovery) = &upstream.discovery {
             print_discovery(discovery, upstream.endpoints.len());
         }

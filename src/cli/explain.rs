@@ -110,6 +110,7 @@ fn print(args: &ExplainArgs, explanation: &serde_json::Value) {
     for candidate in explanation["candidates"].as_array().into_iter().flatten() {
         let text = |name: &str| candidate[name].as_str().unwrap_or("-").to_string();
         let skipped = candidate["skipped"].as_str().map(|why| format!("  skipped: {why}")).unwrap_or_default();
-        say!("  {}  {}{skipped}", text("id"), text("address"));
+        let role = candidate["role"].as_str().map(|what| format!("  {what}")).unwrap_or_default();
+        say!("  {}  {}{role}{skipped}", text("id"), text("address"));
     }
 }

@@ -254,6 +254,27 @@ fn a_profile_picks_defaults_only() {
 }
 
 #[test]
+fn hot_keys_are_for_caches_and_for_whoever_asks() {
+    let check = |lines: &str, expected: Option<(f64, usize)>, warns: bool| {
+        let text = GOOD.replace("[upstream.cache]", &format!("[upstream.cache]\n{lines}"));
+        let config = parse("f.toml", &text, &|_| None).unwrap();
+        let found = config.upstreams[0].hot_keys.map(|settings| (settings.share.0, settings.replicas));
+        assert_eq!((found, !config.warnings.is_empty()), (expected, warns), "{lines}");
+    };
+    check("", None, false);
+    check("profile = \"service\"", None, false);
+    check("profile = \"cache\"", Some((0.25, 8)), false);
+    check("profile = \"cache\"\nload = { hot_keys = { share = \"0%\" } }", None, false);
+    check("profile = \"cache\"\nload.hot_keys.replicas = 3", Some((0.25, 3)), false);
+    check("load.hot_keys = {}", Some((0.25, 8)), true);
+    check("load.hot_keys = { share = \"50%\", replicas = 4 }", Some((0.5, 4)), true);
+    let text = GOOD.replace("[upstream.cache]", "[upstream.cache]\nload.hot_keys = { replicas = 1, part = \"5%\" }");
+    let told = problems(&text);
+    assert!(told.iter().any(|it| it.contains("\"replicas\" is 1, but 2 to 64")), "{told:?}");
+    assert!(told.iter().any(|it| it.contains("unknown key \"part\" in [upstream.NAME.load.hot_keys]")), "{told:?}");
+}
+
+#[test]
 fn what_is_not_there_at_all_is_told() {
     let empty = problems("");
     assert_eq!(empty.len(), 2, "{empty:?}");

@@ -1,4 +1,4 @@
-//! `[upstream.NAME]`, its endpoints, `ring` and `outlier`.
+//! `[upstream.NAME]`, its endpoints, `ring`, `load` and `outlier`.
 use super::discovery;
 use super::health_check;
 use super::store::Stores;
@@ -17,6 +17,7 @@ use crate::base::units;
 use crate::base::units::Ratio;
 use crate::discovery::settings::Settings as Discovery;
 use crate::health::outlier;
+use crate::hotkeys;
 use crate::ring;
 use crate::ring::build::MAX_POINTS;
 use crate::snapshot::settings::Endpoint;
@@ -70,7 +71,9 @@ pub fn read(
     upstream.ring = self::ring(reader, &ring);
     let is_cache = section.choice(reader, "profile") == "cache";
     let load = section.table(reader, "load", "upstream.*.load");
+    load.check_names(reader);
     upstream.load_bound = load_bound(reader, &load, is_cache.then_some(CACHE_LOAD_BOUND));
+    upstream.hot_keys = hot_keys(reader, &load, is_cache);
     let transition = section.table(reader, "transition", "upstream.*.transition");
     transition.check_names(reader);
     let ramp = if is_cache { CACHE_RAMP } else { defaults.ramp };
@@ -224,7 +227,6 @@ fn secret(reader: &mut Reader<'_>, path: &Found<String>) -> Option<[u8; 16]> {
 }
 
 fn load_bound(reader: &mut Reader<'_>, section: &Section<'_>, default: Option<Ratio>) -> Option<Ratio> {
-    section.check_names(reader);
     let Some(text) = section.text(reader, "bound") else { return default };
     match units::parse_share(&text.value) {
         _ if text.value == "off" => None,
@@ -235,6 +237,25 @@ fn load_bound(reader: &mut Reader<'_>, section: &Section<'_>, default: Option<Ra
             None
         }
     }
+}
+
+fn hot_keys(reader: &mut Reader<'_>, section: &Section<'_>, is_cache: bool) -> Option<hotkeys::Settings> {
+    let is_there = section.has("hot_keys");
+    let table = section.table(reader, "hot_keys", "upstream.*.load.hot_keys");
+    table.check_names(reader);
+    let default = hotkeys::Settings::default();
+    let settings = hotkeys::Settings {
+        share: table.share(reader, "share").unwrap_or(default.share),
+        replicas: table.integer(reader, "replicas").map_or(default.replicas, |replicas| replicas as usize),
+    };
+    let is_on = (is_there || is_cache) && settings.share.0 > 0.0;
+    if is_on && !is_cache {
+        reader.warn(
+            &section.place("hot_keys"),
+            "hot keys are shared by several endpoints: a session that one of them keeps would be lost; write profile = \"cache\" if that is fine",
+        );
+    }
+    is_on.then_some(settings)
 }
 
 fn outlier(reader: &mut Reader<'_>, section: &Section<'_>) -> outlier::Settings {

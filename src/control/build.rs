@@ -7,6 +7,7 @@ use crate::base::ids::ListenerName;
 use crate::base::ids::UpstreamName;
 use crate::control::Published;
 use crate::control::apply;
+use crate::control::heat;
 use crate::control::state::Counters;
 use crate::control::state::Desired;
 use crate::control::state::Group;
@@ -224,16 +225,24 @@ fn build_group(
         members,
         mask: Mask::default(),
         transition: None,
+        heat: None,
         budget: before.map_or_else(Default::default, |before| before.budget.clone()),
         stats: before.map_or_else(|| Arc::new(PerWorker::new(workers)), |before| before.stats.clone()),
         membership: None,
         is_lost: before.is_some_and(|before| before.is_lost),
     };
+    let heat_before = before.and_then(|before| before.heat.as_ref());
+    group.heat = group.settings.hot_keys.map(|settings| heat::Known::new(settings, heat_before, || next(last_uid)));
     if let Some(before) = before {
         group.begin_ramps(before, now);
     }
     group.mask = apply::mask_of(&group);
     Ok(group)
+}
+
+fn next(last_uid: &mut u64) -> u64 {
+    *last_uid += 1;
+    *last_uid
 }
 
 /// Where names lead.
@@ -257,9 +266,8 @@ fn known(
     if let Some(same) = old.filter(is_same) {
         return same.clone();
     }
-    *last_uid += 1;
     let fresh = Endpoint {
-        uid: *last_uid,
+        uid: next(last_uid),
         id: endpoint.id.clone(),
         address: endpoint.address.clone(),
         addresses,
@@ -320,6 +328,7 @@ fn upstream_of(group: &Group) -> Upstream {
         endpoints: group.members.values().map(|known| known.endpoint.clone()).collect(),
         balance: group.settings.load_bound.map(|bound| Balance::new(bound, &group.ring, &group.mask)),
         mask: group.mask.clone(),
+        heat: group.heat.as_ref().map(|known| known.view.clone()),
         transition: group.transition.clone(),
         budget: group.budget.clone(),
         stats: group.stats.clone(),

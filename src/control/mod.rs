@@ -2,6 +2,7 @@
 pub mod apply;
 pub mod build;
 pub mod checks;
+pub mod heat;
 pub mod history;
 mod members;
 pub mod naming;
@@ -25,6 +26,7 @@ use apply::Drained;
 use apply::Effects;
 use build::BuildError;
 use checks::Checks;
+use heat::Rounds;
 use history::Cause;
 use history::Change;
 use history::History;
@@ -119,6 +121,7 @@ pub struct Control {
     handle: Arc<SnapshotHandle>,
     attention: Arc<Notify>,
     checks: Checks,
+    heat: Rounds,
     names: Names,
     sources: Runners,
     /// What the settings in force name, and how often it is looked up.
@@ -151,6 +154,7 @@ impl Control {
             handle,
             attention: Arc::new(Notify::new()),
             checks: Checks::default(),
+            heat: Rounds::default(),
             names,
             sources,
             wanted,
@@ -190,6 +194,11 @@ impl Control {
                 answer = self.names.next() => self.learn(answer),
                 update = self.sources.next() => self.populate(update),
                 answers = self.checks.answers() => self.hear(answers),
+                answer = self.heat.answer() => {
+                    if self.heat.hear(&mut self.state, &answer) {
+                        self.publish_masks();
+                    }
+                }
                 () = self.attention.notified() => {
                     self.tick(&remote).await;
                     // Many failures ask at once: one merge sees them all.
@@ -244,8 +253,9 @@ impl Control {
     }
 
     async fn tick(&mut self, remote: &Remote) {
-        let Effects { masks_changed, expired } = apply::tick(&mut self.state, clock::now());
-        if masks_changed {
+        let now = clock::now();
+        let Effects { masks_changed, expired } = apply::tick(&mut self.state, now);
+        if self.heat.ask(&mut self.state, remote, now) | masks_changed {
             self.publish_masks();
         }
         for uid in expired {

@@ -7,6 +7,7 @@ use crate::base::ids::ListenerName;
 use crate::base::ids::RouteName;
 use crate::base::ids::UpstreamName;
 use crate::base::token::Token;
+use crate::control::heat;
 use crate::discovery::settings::Settings as Discovery;
 use crate::health::Availability;
 use crate::health::outlier::Ejection;
@@ -114,6 +115,8 @@ pub struct Group {
     pub mask: Mask,
     /// What goes over to new owners just now.
     pub transition: Option<Arc<Transition>>,
+    /// Its hot keys, where they are looked for.
+    pub heat: Option<heat::Known>,
     /// Its retries.
     pub budget: Arc<RetryBudget>,
     /// Its counters.

@@ -15,6 +15,7 @@ use crate::proxy::exchange;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Allowed;
 use crate::proxy::forward::ExchangeError;
+use crate::proxy::spread;
 use crate::retry::Failure;
 use crate::retry::Verdict;
 use crate::ring::Slot;
@@ -65,13 +66,23 @@ pub async fn run<D: Downstream>(
     let reach = upstream.settings.failover.map_or(usize::MAX, |further| further.saturating_add(1));
     let walk = upstream.candidates(start(proxy, ctx, upstream).0, ctx.started).take(reach).enumerate();
     let walk = walk.filter(|(_, slot)| upstream.mask.is_open(*slot));
-    let mut walk = Bounded::new(walk, |(_, slot)| upstream.is_over(slot));
+    let hot = spread::of(proxy, ctx, upstream, reach);
+    let lead = hot.and_then(|hot| hot.lead);
+    let walk = lead.into_iter().chain(walk.filter(|candidate| Some(*candidate) != lead));
+    let mut walk = Bounded::new(walk, |(_, slot)| upstream.is_over(slot, hot.is_some()));
     let (mut rank, mut slot) = walk.next().ok_or_else(|| ProxyError::new(Kind::NoEndpoint))?;
     let (mut is_fresh, mut retries) = (false, 0);
     loop {
         // Asking the same endpoint once more on a fresh connection is no further attempt.
         if !is_fresh {
-            enter(proxy, ctx, forward, upstream, slot, rank, walk.has_passed()).await?;
+            let position = match (ctx.attempts, rank) {
+                (0, _) if lead.is_some_and(|(_, lead)| lead == slot) => Position::HotReplica,
+                (0, 0) => Position::Owner,
+                (0, _) if walk.has_passed() => Position::Overflow,
+                (0, _) => Position::Successor,
+                _ => Position::Retry,
+            };
+            enter(proxy, ctx, forward, upstream, slot, position).await?;
         }
         let failed = match once(proxy, ctx, forward, upstream, slot, is_fresh, body).await {
             Ok(answer) if !forward.retry.on.includes_status(answer.0.head.status()) => return Ok(commit(answer)),
@@ -106,23 +117,15 @@ pub async fn run<D: Downstream>(
     }
 }
 
-/// Begins an attempt at the endpoint of `slot`, the candidate of this rank, once it has a place for it. `has_passed` says that
-/// one before it was passed over for its load.
+/// Begins an attempt at the endpoint of `slot` once it has a place for it.
 async fn enter(
     proxy: &Proxy,
     ctx: &mut RequestContext,
     forward: &Forward,
     upstream: &Upstream,
     slot: Slot,
-    rank: usize,
-    has_passed: bool,
+    position: Position,
 ) -> Result<(), ProxyError> {
-    let position = match (ctx.attempts, rank) {
-        (0, 0) => Position::Owner,
-        (0, _) if has_passed => Position::Overflow,
-        (0, _) => Position::Successor,
-        _ => Position::Retry,
-    };
     // What the attempt before had is given back first: two requests that each hold one place and want another would wait.
     ctx.leave(proxy.worker.index);
     ctx.slot = Some(slot);

@@ -15,6 +15,7 @@ pub mod own;
 pub mod reply;
 pub mod response;
 pub mod serialize;
+pub mod spread;
 pub mod tunnel;
 pub mod upgrade;
 

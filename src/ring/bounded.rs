@@ -4,7 +4,7 @@
 //! An endpoint is over when `in_flight + 1 > 2 * max(8, bound * m + 2 * sqrt(m))`, with m the mean in flight by weight. The
 //! root is the noise of a fair share: without it, keys would leave their endpoint although nothing is wrong. The factor of two
 //! keeps all keys but hot ones at home: sending a key elsewhere costs its cached answer, and a key that is not hot is not what
-//! makes an endpoint busy.
+//! makes an endpoint busy. Hot keys leave without it, and so before all others.
 use smallvec::SmallVec;
 
 /// Requests in flight that are never too many.
@@ -12,14 +12,15 @@ const FLOOR: f64 = 8.0;
 /// How far past the limit a key that is not hot still stays.
 const PATIENCE: f64 = 2.0;
 
-/// Whether one more request would be too many for an endpoint with so many in flight. `mean` is what its weight would have it
-/// have; it is asked for only when the answer depends on it.
-pub fn is_over(bound: f64, in_flight: u64, mean: impl FnOnce() -> f64) -> bool {
-    let asked = in_flight as f64 + 1.0;
-    asked > PATIENCE * FLOOR && asked > most(bound, mean())
+/// Whether one more request, for a key that is hot or not, would be too many for an endpoint with so many in flight. `mean` is what
+/// its weight would have it have; it is asked for only when the answer depends on it.
+pub fn is_over(bound: f64, is_hot: bool, in_flight: u64, mean: impl FnOnce() -> f64) -> bool {
+    let (asked, patience) = (in_flight as f64 + 1.0, if is_hot { 1.0 } else { PATIENCE });
+    asked > patience * FLOOR && asked > patience * limit(bound, mean())
 }
 
-/// The most requests in flight that are not too many, when this is what its weight would have an endpoint have.
+/// The most requests in flight that are not too many for keys that are not hot, when this is what its weight would have an endpoint
+/// have.
 pub fn most(bound: f64, mean: f64) -> f64 {
     PATIENCE * limit(bound, mean)
 }
@@ -74,8 +75,13 @@ mod tests {
     #[test]
     fn over_is_past_twice_the_limit_and_never_below_the_floor() {
         let check = |bound: f64, mean: f64, most: u64| {
-            assert!(!is_over(bound, most - 1, || mean), "{bound} {mean}: {most} are fine");
-            assert!(is_over(bound, most, || mean), "{bound} {mean}: one more is not");
+            assert!(!is_over(bound, false, most - 1, || mean), "{bound} {mean}: {most} are fine");
+            assert!(is_over(bound, false, most, || mean), "{bound} {mean}: one more is not");
+            assert!(
+                !is_over(bound, true, most / 2 - 1, || mean),
+                "{bound} {mean}: half as many are fine for a hot key"
+            );
+            assert!(is_over(bound, true, most.div_ceil(2), || mean), "{bound} {mean}: one more is not");
         };
         // A quiet system: the floor.
         check(1.25, 0.0, 16);
@@ -88,7 +94,8 @@ mod tests {
 
     #[test]
     fn the_mean_is_asked_for_only_above_the_floor() {
-        assert!(!is_over(1.25, 15, || panic!("not needed")));
+        assert!(!is_over(1.25, false, 15, || panic!("not needed")));
+        assert!(!is_over(1.25, true, 7, || panic!("not needed")));
     }
 
     #[test]

@@ -3,6 +3,7 @@ pub mod diff;
 pub mod endpoint;
 pub mod gate;
 pub mod handle;
+pub mod heat;
 pub mod membership;
 pub mod places;
 pub mod settings;

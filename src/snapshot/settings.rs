@@ -4,6 +4,7 @@ use crate::base::ids::{EndpointId, UpstreamName};
 use crate::base::units::Ratio;
 use crate::health::check::HealthCheck;
 use crate::health::outlier;
+use crate::hotkeys;
 use crate::net::tls_client::TlsClient;
 use crate::ring;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// How many requests in flight over the mean by weight, as a factor, make an endpoint be asked after others; `None` is off.
     pub load_bound: Option<Ratio>,
+    /// When a key is hot, and how many endpoints share it then; `None` is off.
+    pub hot_keys: Option<hotkeys::Settings>,
     /// How long keys take to go over to new owners (default 0 s: they go at once).
     pub ramp: Duration,
     /// Longest time to connect, a TLS handshake included (default 1 s).
@@ -87,6 +90,7 @@ impl Upstream {
             tls: None,
             protocol: Protocol::Auto,
             load_bound: None,
+            hot_keys: None,
             ramp: Duration::ZERO,
             connect_timeout: Duration::from_secs(1),
             response_timeout: None,

@@ -8,6 +8,7 @@ use crate::ring::Slot;
 use crate::ring::bounded;
 use crate::ring::candidates::Candidates;
 use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::heat::Heat;
 use crate::snapshot::membership::Membership;
 use crate::snapshot::settings;
 use crate::snapshot::stats;
@@ -33,6 +34,8 @@ pub struct Upstream {
     pub mask: Mask,
     /// What the load bound goes by; nothing when it is off.
     pub balance: Option<Balance>,
+    /// Its hot keys; nothing when they are not looked for.
+    pub heat: Option<Arc<Heat>>,
     /// What goes over to new owners just now; nothing most of the time.
     pub transition: Option<Arc<Transition>>,
     /// Retries granted, over all workers.
@@ -124,6 +127,13 @@ impl Upstream {
         }
     }
 
+    /// The endpoints that may share a key when it is hot, in the order of candidates, with their rank. Who comes or goes gradually and is
+    /// passed over for this key is none of them.
+    pub fn replicas(&self, key_hash: u64, now: Instant) -> impl Iterator<Item = (usize, Slot)> {
+        let is_fit = move |slot: Slot| self.mask.is_open(slot) && !self.hides(key_hash, slot, now);
+        self.candidates(key_hash, now).enumerate().filter(move |(_, slot)| is_fit(*slot))
+    }
+
     /// What is known of an endpoint, in a word; one that goes gradually is draining from the beginning.
     pub fn state(&self, slot: Slot) -> &'static str {
         let availability = self.mask.availability(slot);
@@ -155,19 +165,19 @@ impl Upstream {
         self.mask.availability(slot) == Availability::Open
     }
 
-    /// Whether this endpoint has so many requests in flight that others should be asked before it.
+    /// Whether this endpoint has so many requests in flight that others should be asked before it, for a key that is hot or not.
     #[inline]
-    pub fn is_over(&self, slot: Slot) -> bool {
-        self.balance.as_ref().is_some_and(|balance| self.is_over_bound(balance, slot))
+    pub fn is_over(&self, slot: Slot, is_hot: bool) -> bool {
+        self.balance.as_ref().is_some_and(|balance| self.is_over_bound(balance, slot, is_hot))
     }
 
-    fn is_over_bound(&self, balance: &Balance, slot: Slot) -> bool {
+    fn is_over_bound(&self, balance: &Balance, slot: Slot, is_hot: bool) -> bool {
         let mean = || {
             let all = self.stats.sum(|cell| cell.in_flight.get());
             let elsewhere = balance.closed.iter().map(|slot| self.endpoint(*slot).in_flight()).sum();
             let weight = f64::from(self.ring.members()[slot.0 as usize].weight);
             all.saturating_sub(elsewhere) as f64 * weight / balance.weight.max(1.0)
         };
-        bounded::is_over(balance.bound, self.endpoint(slot).in_flight(), mean)
+        bounded::is_over(balance.bound, is_hot, self.endpoint(slot).in_flight(), mean)
     }
 }

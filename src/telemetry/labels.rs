@@ -32,6 +32,8 @@ labels! {
         Successor = "successor",
         /// A later candidate: those before it are out or have too many requests in flight.
         Overflow = "overflow",
+        /// One of the candidates that share a hot key, and not the first of them.
+        HotReplica = "hot_replica",
         /// A further attempt.
         Retry = "retry",
     }

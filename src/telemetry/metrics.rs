@@ -53,6 +53,7 @@ families! {
     UPSTREAM_DURATION = Histogram "ringway_upstream_duration_seconds" ["upstream"] "Time from a request sent to its response head.";
     UPSTREAM_ERRORS = Counter "ringway_upstream_errors_total" ["upstream", "endpoint", "reason"] "Exchanges with an endpoint that failed.";
     POSITIONS = Counter "ringway_requests_by_position_total" ["upstream", "position"] "Attempts by what the endpoint is to the key; the share of owner is the affinity ratio.";
+    HOT_KEYS = Gauge "ringway_hot_keys" ["upstream"] "Keys that are shared by several endpoints now, because each has too large a part of the requests; no series where hot_keys is off.";
     RETRIES = Counter "ringway_retries_total" ["upstream", "reason"] "Further attempts, by why the one before failed.";
     BUDGET_EXHAUSTED = Counter "ringway_retry_budget_exhausted_total" ["upstream"] "Retries that the budget did not allow.";
     ENDPOINT_UP = Gauge "ringway_endpoint_up" ["upstream", "endpoint"] "1 when the endpoint may get requests, 0 when it is down, ejected or draining (a panic does not raise it).";

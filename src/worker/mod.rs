@@ -1,6 +1,7 @@
 //! One thread's own world: a current-thread runtime, the newest view, buffers, the deadline wheel, randomness. What the
 //! requests are is not known here.
 pub mod buffers;
+pub mod sketches;
 pub mod wheel;
 
 use crate::base::clock;
@@ -9,6 +10,7 @@ use crate::snapshot::handle::SnapshotHandle;
 use crate::snapshot::handle::View;
 use crate::snapshot::handle::ViewCell;
 use buffers::Buffers;
+use sketches::Sketches;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::io;
@@ -40,6 +42,8 @@ pub struct Worker {
     pub attention: Arc<Notify>,
     /// Bytes of the key at hand.
     pub scratch: RefCell<Vec<u8>>,
+    /// Keys seen, where hot ones are looked for.
+    pub sketches: Sketches,
     view: ViewCell,
     random: Cell<u64>,
 }
@@ -161,6 +165,7 @@ fn run(
         wheel: Rc::new(Wheel::default()),
         attention,
         scratch: RefCell::default(),
+        sketches: Sketches::default(),
         view: ViewCell::new(handle),
         random: Cell::new(seed(index)),
     });

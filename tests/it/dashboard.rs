@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 const TOKEN: &str = "correct-horse-battery";
 
 /// What a browser makes of a page once its script has run; `None` where there is no browser.
-fn dom(url: &str) -> Option<String> {
+pub fn dom(url: &str) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"];
     let offline = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];

@@ -41,7 +41,7 @@ fn fleet(count: usize) -> Vec<Origin> {
 fn what_is_too_much_for_the_owner_goes_on_in_the_order_of_candidates() {
     let origins = fleet(8);
     let toml = upstream(&origins.iter().collect::<Vec<_>>());
-    let ringway = Ringway::start(&format!("{BY_PATH}{toml}profile = \"cache\"\n"));
+    let ringway = Ringway::start(&format!("{BY_PATH}{toml}profile = \"cache\"\nload.hot_keys.share = \"0%\"\n"));
     let count = 50;
     let counts = one_key(&ringway, &origins, count);
     // The same rule, one request after the other.

@@ -27,6 +27,7 @@ mod grpc;
 mod harness_works;
 mod hashing;
 mod health;
+mod hot_keys;
 mod http2;
 mod http2_attacks;
 mod ketama;

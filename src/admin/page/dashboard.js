@@ -141,7 +141,21 @@ function row(upstream, endpoint, now, most) {
     cell("", "n", button));
 }
 
-function group(upstream, now) {
+// By hash: the key itself may be somebody's secret.
+function hotKeys(heat) {
+  const cell = (name, kind, ...children) => make("td", { "data-name": name, class: kind }, ...children);
+  const line = (key) => make("tr", {},
+    cell("Key", null, make("span", { class: "mono" }, key.hash)),
+    cell("Requests/s", "n", rate(key.requests_per_second)),
+    cell("Share", "n", percent(key.share)),
+    cell("Shared by", null, make("span", {}, ...key.replicas.flatMap((id) => [dot(id), `${id} `]))));
+  const names = [["Hot key (hash)", ""], ["Requests/s", "n"], ["Share", "n"], ["Shared by", ""]];
+  return make("table", { class: "cards", "aria-label": `Hot keys of ${heat.upstream}` },
+    make("thead", {}, make("tr", {}, ...names.map(([name, kind]) => make("th", { class: kind, scope: "col" }, name)))),
+    make("tbody", {}, ...heat.keys.map(line)));
+}
+
+function group(upstream, now, heat) {
   const most = Math.max(0, ...upstream.endpoints.map((endpoint) => endpoint.in_flight));
   const names = ["Endpoint", "State", "Weight", "Keys", "In flight", "Requests/s", "Failures/s", ""];
   const kinds = ["", "", "n", "n", "n", "n", "n", "n"];
@@ -151,7 +165,8 @@ function group(upstream, now) {
     make("div", { class: "group" }, ring(upstream, most),
       make("table", { class: "cards" },
         make("thead", {}, make("tr", {}, ...names.map((name, at) => make("th", { class: kinds[at], scope: "col" }, name)))),
-        make("tbody", {}, ...upstream.endpoints.map((endpoint) => row(upstream, endpoint, now, most))))));
+        make("tbody", {}, ...upstream.endpoints.map((endpoint) => row(upstream, endpoint, now, most))))),
+    heat && heat.keys.length ? hotKeys(heat) : null);
 }
 
 // What has the focus, or waits to be pressed again, is not taken away from under the hand.
@@ -159,7 +174,7 @@ function isBusy(node) {
   return node.contains(document.activeElement) || node.querySelector(".sure") !== null;
 }
 
-function show(status) {
+function show(status, heats) {
   const now = performance.now();
   const sums = status.listeners.reduce((sum, listener) => sum + listener.connections, 0);
   const parts = [status.ready ? "ready" : "not ready", `version ${status.version}`, `up ${duration(status.uptime_seconds)}`, `${status.workers} workers`,
@@ -169,7 +184,7 @@ function show(status) {
   byId("summary").className = status.ready && status.reloads.last_succeeded ? "" : "warn";
   const all = byId("upstreams");
   status.upstreams.forEach((upstream, at) => {
-    const old = all.children[at], fresh = group(upstream, now);
+    const old = all.children[at], fresh = group(upstream, now, heats.get(upstream.name));
     if (!old) all.append(fresh);
     else if (!isBusy(old)) old.replaceWith(fresh);
   });
@@ -201,7 +216,10 @@ async function attempt(act) {
 
 async function refresh() {
   await attempt(async () => {
-    show(await call("/api/v1/status"));
+    const status = await call("/api/v1/status");
+    const hot = status.upstreams.filter((upstream) => upstream.hot_keys);
+    const heats = await Promise.all(hot.map((upstream) => call(`/api/v1/upstreams/${encodeURIComponent(upstream.name)}/hotkeys`)));
+    show(status, new Map(heats.map((heat) => [heat.upstream, heat])));
     tell(await call("/api/v1/history"));
   });
 }
@@ -219,7 +237,7 @@ async function ask() {
     if (told.key !== null && told.key !== undefined) facts.push(...line("Key", told.key), ...line("From", told.source || "-"), ...line("Hash", told.hash || "-"));
     if (told.owner) facts.push(...line("Owner", told.owner));
     const candidate = (one) => make("li", {}, dot(one.id), make("b", {}, one.id), ` ${one.address}`,
-      one.skipped ? make("span", { class: "warn" }, ` skipped: ${one.skipped}`) : null);
+      one.role ? make("span", { class: "soft" }, ` ${one.role}`) : null, one.skipped ? make("span", { class: "warn" }, ` skipped: ${one.skipped}`) : null);
     box.replaceChildren(make("dl", {}, ...facts), make("ol", {}, ...(told.candidates || []).map(candidate)));
   } catch (error) {
     box.replaceChildren(make("p", { class: "failed" }, error.message));

@@ -142,7 +142,7 @@ fn upstream(name: &str, ring: &Ring, group: &Group, has_durations: bool) -> Upst
 
 fn hot_keys(ring: &Ring, group: &Group) -> Vec<HotKey> {
     let total = group.sketch.total();
-    let hot = |(place, Counted { key, count }): (usize, &Counted)| {
+    let hot = |(place, Counted { key, count, .. }): (usize, &Counted)| {
         let key_of = HotKey {
             hash: format!("{key:016x}"),
             share: share(u64::from(*count), total),

@@ -91,8 +91,10 @@ fn view(c: &mut Criterion) {
         upstreams: vec![Upstream::new(UpstreamName::new("u"), vec![endpoint])],
         drain_timeout: Duration::from_secs(1),
         debug_token: None,
+        guard_config: false,
     };
-    let (snapshot, _) = build::build(&mut State::new(1), desired, clock::now()).expect("these settings are fine");
+    let (snapshot, _) =
+        build::build(&mut State::new(1), desired, false, clock::now()).expect("these settings are fine");
     let cell = ViewCell::new(Arc::new(SnapshotHandle::new(Arc::new(snapshot))));
     c.bench_function("view", |b| b.iter(|| black_box(&cell).get()));
 }

@@ -10,6 +10,7 @@ pub use error::StartError;
 
 use crate::admin;
 use crate::admin::Admin;
+use crate::admin::ports::HeldChange;
 use crate::admin::ports::Reloads;
 use crate::admin::ports::Renewals;
 use crate::base::address::Address;
@@ -47,6 +48,7 @@ use crate::worker::Worker;
 use crate::worker::Workers;
 use desk::Desk;
 use reload::Left;
+use reload::Order;
 use reload::Reloader;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -57,7 +59,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::mpsc;
-use tokio::sync::oneshot;
 use tokio::sync::watch;
 use upgrade::Upgrades;
 
@@ -67,8 +68,8 @@ const ADMIN: &str = "[admin]";
 const FLUSH: Duration = Duration::from_millis(100);
 /// How often a program that is to take over looks whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(20);
-/// Reloads that may wait; whoever asks for more waits too.
-const MAX_RELOADS: usize = 16;
+/// Orders of operators that may wait; whoever has one more waits too.
+const MAX_ORDERS: usize = 16;
 
 /// Runs the proxy until a signal ends it, or another program has taken over. `path` is the file to read again on changes;
 /// `inheritance` are sockets that listen already; `on_ready` is told the addresses.
@@ -115,7 +116,7 @@ pub async fn run(
     };
     let history = control.history();
     tokio::spawn(control.run(remote.clone()));
-    let (requests, reload_requests) = mpsc::channel(MAX_RELOADS);
+    let (orders, asked) = mpsc::channel(MAX_ORDERS);
     let shared = Arc::new(Shared {
         started: clock::now(),
         workers: count,
@@ -123,7 +124,7 @@ pub async fn run(
         control: control_handle.clone(),
         snapshots: snapshots.clone(),
         level: level.clone(),
-        requests,
+        orders,
         state: Mutex::new(SharedState::new(&config)),
     });
     let admin = Arc::new(Admin { snapshots: snapshots.clone(), history, operator: Arc::new(Desk(shared.clone())) });
@@ -140,13 +141,21 @@ pub async fn run(
     tokio::spawn(admin::serve(admin, admin_listener, has_left));
     let watch = path.as_ref().map(|path| ConfigWatch::start(path.clone(), config.sources.clone()));
     let is_watching = config.server.reload == ReloadOn::Watch;
-    let mut reloader =
-        Reloader { config, path, control: control_handle, snapshots, remote: remote.clone(), shared, upgrades };
+    let mut reloader = Reloader {
+        config,
+        path,
+        control: control_handle,
+        snapshots,
+        remote: remote.clone(),
+        shared,
+        upgrades,
+        held: None,
+    };
     log_start(&addresses, count, descriptors);
     systemd::ready();
     on_ready(&addresses);
 
-    let left = reloader.serve(&mut signals, reload_requests, watch.filter(|_| is_watching)).await;
+    let left = reloader.serve(&mut signals, asked, watch.filter(|_| is_watching)).await;
 
     let open = || loads.sum(Load::unfinished);
     let Reloader { config, shared, upgrades, .. } = reloader;
@@ -254,7 +263,7 @@ struct Shared {
     control: ControlHandle,
     snapshots: Arc<SnapshotHandle>,
     level: LevelHandle,
-    requests: mpsc::Sender<oneshot::Sender<Result<String, String>>>,
+    orders: mpsc::Sender<Order>,
     state: Mutex<SharedState>,
 }
 
@@ -263,18 +272,21 @@ struct SharedState {
     reloads: Reloads,
     renewals: Renewals,
     certificates: Vec<(ListenerName, Certificate)>,
+    held: Option<HeldChange>,
     config: Vec<(String, String)>,
     admin: Arc<admin::settings::Settings>,
 }
 
 impl SharedState {
     fn new(config: &Config) -> Self {
-        let reloads = Reloads { successes: 1, failures: 0, last_succeeded: true, last_success: clock::since_epoch() };
+        let reloads =
+            Reloads { successes: 1, failures: 0, held: 0, last_succeeded: true, last_success: clock::since_epoch() };
         Self {
             not_ready: None,
             reloads,
             renewals: Renewals::default(),
             certificates: certificates(config),
+            held: None,
             config: texts(config),
             admin: Arc::new(config.admin.clone()),
         }

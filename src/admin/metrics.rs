@@ -33,6 +33,7 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> Result<Vec<u8>, prometh
     upstreams(&mut exposition, snapshot);
     endpoints(&mut exposition, snapshot);
     members(&mut exposition, snapshot);
+    held(&mut exposition, snapshot);
     stores(&mut exposition, snapshot);
     locks(&mut exposition, snapshot);
     rings(&mut exposition, snapshot);
@@ -247,6 +248,16 @@ fn members(exposition: &mut Exposition, snapshot: &Snapshot) {
     });
 }
 
+fn held(exposition: &mut Exposition, snapshot: &Snapshot) {
+    exposition.family(&metrics::MEMBERSHIP_HELD, |series| {
+        for upstream in &snapshot.upstreams {
+            if let Some(membership) = &upstream.membership {
+                series.value(&[upstream.name.as_str()], f64::from(u8::from(membership.seen().held.is_some())));
+            }
+        }
+    });
+}
+
 fn stores(exposition: &mut Exposition, snapshot: &Snapshot) {
     let seen = snapshot.upstreams.iter().filter_map(|upstream| Some(upstream.membership.as_ref()?.seen()));
     let seen: Vec<Seen> = seen.filter(|seen| seen.store.is_some()).collect();
@@ -368,6 +379,10 @@ fn process(exposition: &mut Exposition, process: &Process) {
     exposition.family(&metrics::CONFIG_RELOADS, |series| {
         series.value(&["success"], reloads.successes as f64);
         series.value(&["failure"], reloads.failures as f64);
+        series.value(&["held"], reloads.held as f64);
+    });
+    exposition.family(&metrics::CONFIG_HELD, |series| {
+        series.value(&[], f64::from(u8::from(process.held.is_some())));
     });
     exposition.family(&metrics::CONFIG_SUCCESSFUL, |series| {
         series.value(&[], f64::from(u8::from(reloads.last_succeeded)));

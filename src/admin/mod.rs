@@ -37,6 +37,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use ports::Operator;
+use ports::Which;
 use query::Asked;
 use query::pairs;
 use reply::Reply;
@@ -209,7 +210,8 @@ impl Admin {
             (&Method::GET, ["api", "v1", "upstreams", name, "hotkeys"]) => self.hotkeys(name),
             (&Method::GET, ["api", "v1", "explain"]) => self.explain(query),
             (&Method::GET, ["api", "v1", "upstreams", name, "explain"]) => self.explain_in(name, query),
-            (&Method::POST, ["api", "v1", "reload"]) => self.reload().await,
+            (&Method::POST, ["api", "v1", "reload"]) => self.reload(query).await,
+            (&Method::POST, ["api", "v1", "approve"]) => self.approve(query).await,
             (&Method::POST, ["api", "v1", "plan"]) => self.plan(body).await,
             (&Method::POST, ["api", "v1", "upstreams", upstream, "endpoints", id, "drain"]) => {
                 self.drain(upstream, id, true).await
@@ -219,11 +221,12 @@ impl Admin {
             }
             (
                 _,
-                ["api", "v1", "reload" | "plan"] | ["api", "v1", "upstreams", _, "endpoints", _, "drain" | "undrain"],
+                ["api", "v1", "reload" | "approve" | "plan"]
+                | ["api", "v1", "upstreams", _, "endpoints", _, "drain" | "undrain"],
             ) => problem(StatusCode::METHOD_NOT_ALLOWED, "this takes POST"),
             _ => problem(
                 StatusCode::NOT_FOUND,
-                "there is / (the dashboard), /metrics, /healthz, /readyz, and below /api/v1: status, config, history, loglevel, upstreams, upstreams/U/ring, upstreams/U/hotkeys, explain?url=, upstreams/U/explain?key=, POST reload, POST plan, POST loglevel, POST upstreams/U/endpoints/ID/drain, POST upstreams/U/endpoints/ID/undrain",
+                "there is / (the dashboard), /metrics, /healthz, /readyz, and below /api/v1: status, config, history, loglevel, upstreams, upstreams/U/ring, upstreams/U/hotkeys, explain?url=, upstreams/U/explain?key=, POST reload, POST approve, POST plan, POST loglevel, POST upstreams/U/endpoints/ID/drain, POST upstreams/U/endpoints/ID/undrain",
             ),
         }
     }
@@ -309,9 +312,37 @@ impl Admin {
         }
     }
 
-    async fn reload(&self) -> Reply {
-        match self.operator.reload().await {
+    async fn reload(&self, query: &str) -> Reply {
+        let is_forced = match query {
+            "" | "force=false" => false,
+            "force=true" => true,
+            _ => return problem(StatusCode::BAD_REQUEST, "reload may take force=true"),
+        };
+        match self.operator.reload(is_forced).await {
             Ok(done) => json(StatusCode::OK, &serde_json::json!({ "result": done })),
+            Err(problems) => problem(StatusCode::UNPROCESSABLE_ENTITY, &problems),
+        }
+    }
+
+    async fn approve(&self, query: &str) -> Reply {
+        let mut given = pairs(query);
+        let which = match (given.next(), given.next()) {
+            (None, _) => Which::All,
+            (Some((name, value)), None) if name == "configuration" && value == "true" => Which::Configuration,
+            (Some((name, upstream)), None) if name == "upstream" => {
+                let upstream = UpstreamName::new(&upstream);
+                if self.snapshots.load().upstream_named(&upstream).is_none() {
+                    return problem(StatusCode::NOT_FOUND, "there is no such upstream");
+                }
+                Which::Members(Some(upstream))
+            }
+            _ => {
+                let message = "approve takes nothing, for all that is held, or upstream=NAME, or configuration=true";
+                return problem(StatusCode::BAD_REQUEST, message);
+            }
+        };
+        match self.operator.approve(which).await {
+            Ok(approved) => json(StatusCode::OK, &view::Approved { approved }),
             Err(problems) => problem(StatusCode::UNPROCESSABLE_ENTITY, &problems),
         }
     }

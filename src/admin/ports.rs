@@ -2,6 +2,7 @@
 use crate::admin::settings::Settings;
 use crate::analysis::plan::Plan;
 use crate::base::ids::ListenerName;
+use crate::base::ids::UpstreamName;
 use crate::control::ControlError;
 use crate::control::Drain;
 use crate::control::apply::Drained;
@@ -18,8 +19,11 @@ pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The rest of the program, as operators see it.
 pub trait Operator: Send + Sync {
-    /// Reads the configuration again: what came of it, or everything that is wrong.
-    fn reload(&self) -> Later<Result<String, String>>;
+    /// Reads the configuration again: what came of it, or everything that is wrong. With `is_forced` no guard holds it, nor what
+    /// else is held.
+    fn reload(&self, is_forced: bool) -> Later<Result<String, String>>;
+    /// Lets through what is held: what is in force by that, each in a line, or why it is not.
+    fn approve(&self, which: Which) -> Later<Result<Vec<String>, String>>;
     /// What a configuration would do in place of the one that runs, or everything that is wrong with it.
     fn plan(&self, text: String) -> Later<Result<Plan, String>>;
     /// Begins or ends a drain.
@@ -34,6 +38,26 @@ pub trait Operator: Send + Sync {
     fn config(&self) -> Vec<(String, String)>;
     /// What is known of the process now.
     fn process(&self) -> Process;
+}
+
+/// Which of the changes that are held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    All,
+    /// The configuration.
+    Configuration,
+    /// Members of one upstream, or of all.
+    Members(Option<UpstreamName>),
+}
+
+/// A configuration that waits for a person's word.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeldChange {
+    /// Since when, in time since the epoch.
+    pub since: Duration,
+    /// What is too much, in words.
+    pub why: String,
 }
 
 /// The process now.
@@ -51,6 +75,8 @@ pub struct Process {
     pub renewals: Renewals,
     /// The certificates that clients are shown, by listener.
     pub certificates: Vec<(ListenerName, Certificate)>,
+    /// The configuration that guards hold, if there is one.
+    pub held: Option<HeldChange>,
     /// Panics so far.
     pub panics: u64,
     /// The access log, if there is one.
@@ -73,6 +99,8 @@ pub struct Reloads {
     pub successes: u64,
     /// Those that were refused.
     pub failures: u64,
+    /// Those that guards held.
+    pub held: u64,
     /// Whether the last one was taken up.
     pub last_succeeded: bool,
     /// When one was last taken up, since the epoch.

@@ -48,10 +48,11 @@ fn snapshot() -> (Snapshot, Drain, apply::Drained) {
         discoveries: Default::default(),
         drain_timeout: Duration::ZERO,
         debug_token: None,
+        guard_config: false,
     };
     let mut state = State::new(1);
     let now = crate::base::clock::now();
-    let first = build::build(&mut state, desired, now).unwrap().0;
+    let first = build::build(&mut state, desired, false, now).unwrap().0;
     let drain = Drain { upstream: name, endpoint: EndpointId::new("c2"), is_on: true };
     let drained = apply::drain(&mut state, &drain.upstream, &drain.endpoint, true, clock::now()).unwrap();
     let snapshot = build::rebuild_masks(&mut state, &first);
@@ -63,7 +64,7 @@ fn snapshot() -> (Snapshot, Drain, apply::Drained) {
 }
 
 fn process() -> Process {
-    let reloads = Reloads { successes: 2, failures: 1, last_succeeded: true, last_success: Duration::ZERO };
+    let reloads = Reloads { successes: 2, failures: 1, held: 0, last_succeeded: true, last_success: Duration::ZERO };
     let uptime = Duration::from_secs(61);
     Process {
         not_ready: None,
@@ -72,6 +73,7 @@ fn process() -> Process {
         reloads,
         renewals: Default::default(),
         certificates: Vec::new(),
+        held: None,
         panics: 0,
         access_log: None,
     }

@@ -32,10 +32,30 @@ pub struct Status {
     pub generation: u64,
     /// What came of reloads.
     pub reloads: Reloads,
+    /// Changes that wait for a person's word; the last good stays meanwhile.
+    #[serde(default)]
+    pub held: Vec<Held>,
     /// Listeners, in the file's order.
     pub listeners: Vec<Listener>,
     /// Upstreams, by name.
     pub upstreams: Vec<Upstream>,
+}
+
+/// A change that waits for a person's word.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Held {
+    /// The upstream whose members would be others; absent for a configuration.
+    pub upstream: Option<String>,
+    /// Since when, RFC 3339 in UTC.
+    pub since: String,
+    /// What is too much, in words.
+    pub why: String,
+    /// What would change, in words; of members alone.
+    pub what: Vec<String>,
+    /// Share of the key space that would get a new owner, 0 to 1; of members alone.
+    pub moved: Option<f64>,
+    /// The ring's fingerprint after it; of members alone.
+    pub fingerprint: Option<String>,
 }
 
 /// What came of reloads.
@@ -45,6 +65,9 @@ pub struct Reloads {
     pub successes: u64,
     /// Refused.
     pub failures: u64,
+    /// Held until a person lets them through.
+    #[serde(default)]
+    pub held: u64,
     /// Whether the last one was taken up.
     pub last_succeeded: bool,
 }
@@ -185,6 +208,13 @@ pub struct Drained {
     pub available: usize,
 }
 
+/// `/api/v1/approve`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Approved {
+    /// What was held and is in force now, each in words; empty when nothing was held.
+    pub approved: Vec<String>,
+}
+
 /// What a drain or its end did.
 pub fn drained(snapshot: &Snapshot, drain: &Drain, drained: apply::Drained) -> Drained {
     let upstream = snapshot.upstream_named(&drain.upstream);
@@ -219,11 +249,37 @@ pub fn status(snapshot: &Snapshot, process: &Process) -> Status {
         reloads: Reloads {
             successes: process.reloads.successes,
             failures: process.reloads.failures,
+            held: process.reloads.held,
             last_succeeded: process.reloads.last_succeeded,
         },
+        held: held(snapshot, process),
         listeners: snapshot.listeners.iter().map(listener).collect(),
         upstreams: upstreams(snapshot),
     }
+}
+
+/// What waits for a person's word: the configuration first.
+fn held(snapshot: &Snapshot, process: &Process) -> Vec<Held> {
+    let configuration = process.held.iter().map(|held| Held {
+        upstream: None,
+        since: clock::rfc3339(held.since),
+        why: held.why.clone(),
+        what: Vec::new(),
+        moved: None,
+        fingerprint: None,
+    });
+    let members = snapshot.upstreams.iter().filter_map(|group| {
+        let held = group.membership.as_ref()?.seen().held?;
+        Some(Held {
+            upstream: Some(group.name.to_string()),
+            since: clock::rfc3339(held.since),
+            why: held.why,
+            what: held.what,
+            moved: Some(held.moved),
+            fingerprint: Some(held.fingerprint.to_string()),
+        })
+    });
+    configuration.chain(members).collect()
 }
 
 /// Why the proxy is not ready for requests; `None` when it is.
@@ -333,7 +389,8 @@ pub struct LogLevel {
 pub struct Change {
     /// When, RFC 3339 in UTC.
     pub time: String,
-    /// What brought it about: `start`, `file`, `SIGHUP`, `admin`, `drain`, `undrain`, `discovery`.
+    /// What brought it about: `start`, `file`, `SIGHUP`, `admin`, `drain`, `undrain`, `discovery`, `held` (nothing has
+    /// changed: what would be is told), `approved`.
     pub cause: String,
     /// What changed, in words.
     pub what: Vec<String>,

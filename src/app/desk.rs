@@ -1,9 +1,11 @@
 //! What the admin interface may ask of the program.
 use super::Shared;
 use super::plan;
+use super::reload::Order;
 use crate::admin::ports::Later;
 use crate::admin::ports::Operator;
 use crate::admin::ports::Process;
+use crate::admin::ports::Which;
 use crate::admin::settings::Settings;
 use crate::analysis::plan::Plan;
 use crate::control::ControlError;
@@ -17,15 +19,29 @@ use tokio::sync::oneshot;
 /// Answers the admin interface.
 pub(super) struct Desk(pub(super) Arc<Shared>);
 
-impl Operator for Desk {
-    fn reload(&self) -> Later<Result<String, String>> {
-        let requests = self.0.requests.clone();
+impl Desk {
+    /// Has the one that takes changes up do something, and waits for what came of it.
+    fn order<T: Send + 'static>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Order,
+    ) -> Later<Result<T, String>> {
+        let (answer, answered) = oneshot::channel();
+        let (order, orders) = (order(answer), self.0.orders.clone());
         Box::pin(async move {
             let gone = || "the program is about to end".to_string();
-            let (answer, answered) = oneshot::channel();
-            requests.send(answer).await.map_err(|_| gone())?;
+            orders.send(order).await.map_err(|_| gone())?;
             answered.await.map_err(|_| gone())?
         })
+    }
+}
+
+impl Operator for Desk {
+    fn reload(&self, is_forced: bool) -> Later<Result<String, String>> {
+        self.order(|answer| Order::Reload { is_forced, answer })
+    }
+
+    fn approve(&self, which: Which) -> Later<Result<Vec<String>, String>> {
+        self.order(|answer| Order::Approve { which, answer })
     }
 
     fn plan(&self, text: String) -> Later<Result<Plan, String>> {
@@ -60,8 +76,9 @@ impl Operator for Desk {
     }
 
     fn process(&self) -> Process {
-        let (not_ready, reloads, renewals, certificates) =
-            self.0.with(|state| (state.not_ready, state.reloads, state.renewals, state.certificates.clone()));
+        let (not_ready, reloads, renewals, certificates, held) = self.0.with(|state| {
+            (state.not_ready, state.reloads, state.renewals, state.certificates.clone(), state.held.clone())
+        });
         Process {
             not_ready,
             uptime: self.0.started.elapsed(),
@@ -69,6 +86,7 @@ impl Operator for Desk {
             reloads,
             renewals,
             certificates,
+            held,
             panics: panics::count(),
             access_log: self.0.access_log.clone(),
         }

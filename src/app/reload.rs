@@ -7,14 +7,20 @@ use super::texts;
 use super::upgrade::Event;
 use super::upgrade::Upgrades;
 use crate::admin;
+use crate::admin::ports::HeldChange;
 use crate::admin::ports::Operator;
+use crate::admin::ports::Which;
 use crate::base::clock;
 use crate::config;
 use crate::config::Config;
 use crate::config::watch::ConfigWatch;
 use crate::config::watch::TlsWatch;
+use crate::control::Approved;
+use crate::control::ControlError;
 use crate::control::ControlHandle;
 use crate::control::Published;
+use crate::control::build::BuildError;
+use crate::control::guard;
 use crate::control::history::Cause;
 use crate::lifecycle::signals::Intent;
 use crate::lifecycle::signals::Signals;
@@ -28,6 +34,17 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+/// What operators ask for at the admin interface; the answer says what came of it, or what is wrong.
+pub(super) enum Order {
+    /// The configuration read again; with `is_forced` no guard holds it, nor what else is held.
+    Reload { is_forced: bool, answer: Answer<String> },
+    /// What is held let through.
+    Approve { which: Which, answer: Answer<Vec<String>> },
+}
+
+/// Where an order's outcome goes.
+type Answer<T> = oneshot::Sender<Result<T, String>>;
+
 /// Takes changes up: from the file, from SIGHUP, from the admin interface, all the same way.
 pub(super) struct Reloader {
     pub(super) config: Config,
@@ -37,6 +54,16 @@ pub(super) struct Reloader {
     pub(super) remote: Remote,
     pub(super) shared: Arc<Shared>,
     pub(super) upgrades: Upgrades,
+    /// The configuration that guards hold, if there is one.
+    pub(super) held: Option<HeldConfig>,
+}
+
+/// A configuration that waits for a person's word.
+#[derive(Debug, Clone)]
+pub(super) struct HeldConfig {
+    /// The hash of its files.
+    hash: u64,
+    change: HeldChange,
 }
 
 /// Why a program does not go on.
@@ -52,7 +79,7 @@ impl Reloader {
     pub(super) async fn serve(
         &mut self,
         signals: &mut Signals,
-        mut requests: mpsc::Receiver<oneshot::Sender<Result<String, String>>>,
+        mut orders: mpsc::Receiver<Order>,
         mut watch: Option<ConfigWatch>,
     ) -> Left {
         let mut tls_watch = TlsWatch::default();
@@ -68,7 +95,7 @@ impl Reloader {
                 intent = signals.next() => match intent {
                     Intent::Stop | Intent::End => return Left::Told,
                     // The outcome is in the log and in the metrics.
-                    Intent::Reload => drop(self.reload(Cause::Signal).await),
+                    Intent::Reload => drop(self.reload(Cause::Signal, false).await),
                     Intent::ReopenLog => self.shared.access_log.iter().for_each(AccessLogControl::reopen),
                     Intent::Upgrade => self.upgrades.start(self.path.as_deref(), self.is_ready()),
                 },
@@ -76,13 +103,8 @@ impl Reloader {
                     Event::Asked(asker) => self.upgrades.give(asker, self.is_ready()),
                     Event::Done(outcome) => if self.upgrades.is_over(outcome) { return Left::HandedOver },
                 },
-                Some(answer) = requests.recv() => {
-                    let outcome = self.reload(Cause::Admin).await;
-                    if answer.send(outcome).is_err() {
-                        tracing::debug!("Nobody waited for a reload any more.");
-                    }
-                }
-                () = changed => drop(self.reload(Cause::File).await),
+                Some(order) = orders.recv() => self.obey(order).await,
+                () = changed => drop(self.reload(Cause::File, false).await),
                 () = tls_watch.changed() => self.renew_tls().await,
             }
         }
@@ -92,10 +114,46 @@ impl Reloader {
         admin::view::not_ready(&self.snapshots.load(), &Desk(self.shared.clone()).process()).is_none()
     }
 
-    async fn reload(&mut self, cause: Cause) -> Result<String, String> {
+    async fn obey(&mut self, order: Order) {
+        let is_heard = match order {
+            Order::Reload { is_forced: false, answer } => answer.send(self.reload(Cause::Admin, false).await).is_ok(),
+            Order::Reload { is_forced: true, answer } => answer.send(self.force().await).is_ok(),
+            Order::Approve { which, answer } => answer.send(self.approve(which).await).is_ok(),
+        };
+        if !is_heard {
+            tracing::debug!("Nobody waited for an order's outcome any more.");
+        }
+    }
+
+    /// The configuration whatever the guards say, and with it everything else that is held.
+    async fn force(&mut self) -> Result<String, String> {
+        let mut done = vec![self.reload(Cause::Admin, true).await?];
+        done.extend(self.approve(Which::Members(None)).await?);
+        Ok(done.join("; "))
+    }
+
+    async fn approve(&mut self, which: Which) -> Result<Vec<String>, String> {
+        let mut done = Vec::new();
+        if matches!(which, Which::All | Which::Configuration) && self.held.is_some() {
+            done.push(format!("configuration: {}", self.reload(Cause::Approved, false).await?));
+        }
+        let only = match which {
+            Which::Configuration => return Ok(done),
+            Which::Members(only) => only,
+            Which::All => None,
+        };
+        let approved = self.control.approve(only).await.map_err(|error| error.to_string())?;
+        done.extend(approved.iter().map(|Approved { upstream, members, moved, fingerprint }| {
+            format!("upstream {upstream}: {members} members, {:.2}% of keys moved, ring {fingerprint}", moved * 100.0)
+        }));
+        Ok(done)
+    }
+
+    async fn reload(&mut self, cause: Cause, is_forced: bool) -> Result<String, String> {
         systemd::reloading();
-        let outcome = self.take_up(cause).await;
-        let cause = cause.as_str();
+        let held = self.held.take();
+        let outcome = self.take_up(cause, is_forced, held).await;
+        let (cause, held) = (cause.as_str(), self.held.clone().map(|held| held.change));
         self.shared.with(|state| {
             state.reloads.last_succeeded = outcome.is_ok();
             match &outcome {
@@ -106,11 +164,14 @@ impl Reloader {
                     state.admin = Arc::new(self.config.admin.clone());
                     state.certificates = certificates(&self.config);
                 }
+                Err(_) if held.is_some() => state.reloads.held += 1,
                 Err(_) => state.reloads.failures += 1,
             }
+            state.held = held;
         });
         match &outcome {
             Ok(done) => tracing::info!(cause, "Configuration taken up: {done}"),
+            Err(why) if self.held.is_some() => tracing::error!(cause, "Configuration HELD, the old one stays: {why}"),
             Err(problems) => tracing::error!(cause, "Configuration refused, the old one stays:\n{problems}"),
         }
         systemd::ready();
@@ -118,7 +179,9 @@ impl Reloader {
     }
 
     /// Read, validate, take addresses, build, verify, publish; then the doors. Up to the publishing nothing has changed.
-    async fn take_up(&mut self, cause: Cause) -> Result<String, String> {
+    ///
+    /// A configuration that was `held` is let through by [`Cause::Approved`], if the files still are what was held.
+    async fn take_up(&mut self, cause: Cause, is_forced: bool, held: Option<HeldConfig>) -> Result<String, String> {
         let Some(path) = &self.path else {
             return Err("this configuration is built in, there is no file to read".into());
         };
@@ -140,7 +203,11 @@ impl Reloader {
             let workers = is_new.then_some(self.shared.workers);
             prepared.push(listener::prepare(settings, workers).map_err(|error| error.to_string())?);
         }
-        let published = self.control.replace(next.desired(), cause).await.map_err(|error| error.to_string())?;
+        let is_approved = cause == Cause::Approved && held.as_ref().is_some_and(|held| held.hash == next.sources.hash);
+        let published = match self.control.replace(next.desired(), cause, is_forced || is_approved).await {
+            Ok(published) => published,
+            Err(error) => return Err(self.not_replaced(error, next.sources.hash, held)),
+        };
         self.swap_doors(&next, prepared).await;
         self.upgrades.set_timeout(next.server.upgrade_timeout);
         if next.log.level != self.config.log.level {
@@ -149,8 +216,21 @@ impl Reloader {
         for warning in &next.warnings {
             tracing::warn!("{warning}");
         }
+        if !published.breaches.is_empty() {
+            tracing::warn!("The configuration does more than guards allow: {}", guard::told(&published.breaches));
+        }
         self.config = next;
         Ok(describe(&published))
+    }
+
+    /// Why settings were not taken up; if guards hold them, that is noted. What was held before is held since then.
+    fn not_replaced(&mut self, error: ControlError, hash: u64, before: Option<HeldConfig>) -> String {
+        let ControlError::Build(BuildError::Held(breaches)) = &error else { return error.to_string() };
+        let since = before.filter(|before| before.hash == hash).map(|before| before.change.since);
+        let why = guard::told(breaches);
+        let change = HeldChange { since: since.unwrap_or_else(clock::since_epoch), why: why.clone() };
+        self.held = Some(HeldConfig { hash, change });
+        format!("held: {why}; `ringway approve` or `ringway reload --force` takes it up")
     }
 
     /// Takes up what files of tokens hold now, when nothing else has changed.
@@ -159,7 +239,7 @@ impl Reloader {
         let is_other = (old.token != new.token, old.debug_token != new.debug_token);
         (old.token, old.debug_token) = (new.token, new.debug_token);
         if is_other.1 {
-            self.control.replace(self.config.desired(), cause).await.map_err(|error| error.to_string())?;
+            self.control.replace(self.config.desired(), cause, true).await.map_err(|error| error.to_string())?;
         }
         let told = match is_other {
             (false, false) => "nothing has changed",
@@ -236,7 +316,7 @@ impl Reloader {
                 (upstream.tls, has_changed) = (Some(new), true);
             }
         }
-        if has_changed && let Err(error) = self.control.replace(self.config.desired(), Cause::File).await {
+        if has_changed && let Err(error) = self.control.replace(self.config.desired(), Cause::File, true).await {
             tracing::error!(%error, "Renewed TLS of upstreams could not be taken up.");
         }
         self.shared.with(|state| state.certificates = certificates(&self.config));
@@ -254,5 +334,9 @@ fn describe(published: &Published) -> String {
         .map(|(name, moved, fingerprint)| format!("{name}: {:.2}% of keys moved, ring {fingerprint}", moved * 100.0))
         .collect();
     let rings = if rings.is_empty() { "no key moved".to_string() } else { rings.join("; ") };
-    format!("generation {}, {rings}", published.generation)
+    let warning = match published.breaches.as_slice() {
+        [] => String::new(),
+        breaches => format!("; WARNING, more than guards allow: {}", guard::told(breaches)),
+    };
+    format!("generation {}, {rings}{warning}", published.generation)
 }

@@ -1,4 +1,4 @@
-//! `status`, `reload`: talks to a running proxy by its admin address.
+//! `status`, `reload`, `approve`: talks to a running proxy by its admin address.
 use super::AdminArgs;
 use super::FAILED;
 use super::OK;
@@ -7,6 +7,8 @@ use super::say::complain;
 use super::say::say;
 use crate::admin::view;
 use anyhow::Context;
+use percent_encoding::NON_ALPHANUMERIC;
+use percent_encoding::utf8_percent_encode;
 use std::time::Duration;
 use std::time::UNIX_EPOCH;
 
@@ -31,6 +33,12 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
         status.reloads.successes,
         status.reloads.failures
     );
+    for held in &status.held {
+        let whose = held.upstream.as_ref().map_or("configuration".into(), |upstream| format!("upstream {upstream}"));
+        say!("HELD since {}  {whose}: {}", held.since, held.why);
+        held.what.iter().for_each(|what| say!("  {what}"));
+        say!("  `ringway approve` lets it through");
+    }
     for listener in &status.listeners {
         let tunnels = if listener.tunnels > 0 { format!("  {} upgraded", listener.tunnels) } else { String::new() };
         say!("listener {}  {} connections{tunnels}", listener.name, listener.connections);
@@ -86,7 +94,10 @@ fn print_discovery(discovery: &view::Discovery, members: usize) {
     };
     say!("  members from {}  {members} now, {confirmed}", discovery.source);
     if discovery.waiting_to_go > 0 {
-        say!("    {} of them are missing there and stay for a while", discovery.waiting_to_go);
+        say!(
+            "    {} of them are missing there and stay for a while (`ringway approve` lets them go)",
+            discovery.waiting_to_go
+        );
     }
     if let Some(store) = discovery.store.as_ref().filter(|store| !store.up) {
         let told =
@@ -112,8 +123,9 @@ pub fn ready(args: &AdminArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When it cannot be asked.
-pub fn reload(args: &AdminArgs) -> anyhow::Result<u8> {
-    match Door::of(&args.door, &args.admin)?.call("POST", "/api/v1/reload") {
+pub fn reload(args: &AdminArgs, is_forced: bool) -> anyhow::Result<u8> {
+    let path = if is_forced { "/api/v1/reload?force=true" } else { "/api/v1/reload" };
+    match Door::of(&args.door, &args.admin)?.call("POST", path) {
         Ok(value) if args.json => say!("{value}"),
         Ok(value) => say!("{}", value["result"].as_str().unwrap_or("done")),
         Err(error) => {
@@ -121,5 +133,31 @@ pub fn reload(args: &AdminArgs) -> anyhow::Result<u8> {
             return Ok(FAILED);
         }
     }
+    Ok(OK)
+}
+
+/// Has a proxy let through what is held, of one upstream or all, and prints what is in force by that.
+///
+/// # Errors
+/// When it cannot be asked.
+pub fn approve(args: &AdminArgs, upstream: Option<&str>) -> anyhow::Result<u8> {
+    let query = upstream
+        .map_or_else(String::new, |upstream| format!("?upstream={}", utf8_percent_encode(upstream, NON_ALPHANUMERIC)));
+    let value = match Door::of(&args.door, &args.admin)?.call("POST", &format!("/api/v1/approve{query}")) {
+        Ok(value) => value,
+        Err(error) => {
+            complain!("{error}");
+            return Ok(FAILED);
+        }
+    };
+    if args.json {
+        say!("{value}");
+        return Ok(OK);
+    }
+    let approved: view::Approved = serde_json::from_value(value).context("understand the proxy's answer")?;
+    if approved.approved.is_empty() {
+        say!("nothing is held");
+    }
+    approved.approved.iter().for_each(|line| say!("{line}"));
     Ok(OK)
 }

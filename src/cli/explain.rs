@@ -52,7 +52,7 @@ fn by_file(args: &ExplainArgs, fields: &[(String, String)], path: &Path) -> anyh
         complain!("ringway: {problem}");
     }
     let desired = config.desired();
-    let (snapshot, _) = build::build(&mut State::offline(&desired), desired, clock::now())?;
+    let (snapshot, _) = build::build(&mut State::offline(&desired), desired, false, clock::now())?;
     let (head, secure) = match explain::request(&args.url, &args.method, fields) {
         Ok(request) => request,
         Err(error) => {

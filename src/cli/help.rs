@@ -101,7 +101,16 @@ pub(super) const RELOAD: &str = "\
 Does what saving the file or SIGHUP does, and says what came of it: what moved, or what is wrong.
 
 EXAMPLES
-  ringway reload || echo 'the old configuration stays'";
+  ringway reload || echo 'the old configuration stays'
+  ringway reload --force                           whatever guards say";
+
+pub(super) const APPROVE: &str = "\
+A change that takes more away than `transition.guard` allows is held, and the last good one stays, until somebody who knows better says so. \
+`ringway status` shows what is held, and why. Members that are missing and wait for `discovery.settle` go at once, too.
+
+EXAMPLES
+  ringway approve                                  everything that is held
+  ringway approve cache                            members of one upstream alone";
 
 pub(super) const DRAIN: &str = "\
 A drained endpoint owns its keys as before; its candidates serve them meanwhile, at once or, with `transition.ramp`, one key after the \

@@ -106,7 +106,22 @@ enum Command {
     },
     /// Have a running proxy read its configuration again
     #[command(after_long_help = help::RELOAD)]
-    Reload(AdminArgs),
+    Reload {
+        #[command(flatten)]
+        args: AdminArgs,
+        /// Whatever guards say, and let through everything else that is held
+        #[arg(long)]
+        force: bool,
+    },
+    /// Let through what guards hold: members that would be too many to go or move, a configuration with `guard_config`
+    #[command(after_long_help = help::APPROVE)]
+    Approve {
+        #[command(flatten)]
+        args: AdminArgs,
+        /// Only members of this upstream
+        #[arg(value_name = "UPSTREAM")]
+        upstream: Option<String>,
+    },
     /// Send an endpoint away: it finishes what it has and gets no new requests, until `undrain` or the proxy's end
     #[command(after_long_help = help::DRAIN)]
     Drain {
@@ -277,7 +292,8 @@ pub fn main() -> ExitCode {
         (Some(Command::Plan(args)), _) => plan::run(&args),
         (Some(Command::Replay(args)), _) => replay::run(&args),
         (Some(Command::Ring(args)), _) => ring::run(&args),
-        (Some(Command::Reload(args)), _) => admin::reload(&args),
+        (Some(Command::Reload { args, force }), _) => admin::reload(&args, force),
+        (Some(Command::Approve { args, upstream }), _) => admin::approve(&args, upstream.as_deref()),
         (Some(Command::Drain { which, wait, timeout }), _) => drain::drain(&which, wait.then_some(timeout)),
         (Some(Command::Undrain(which)), _) => drain::undrain(&which),
         (Some(Command::Register(args)), _) => register::run(&args),

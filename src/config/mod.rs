@@ -80,6 +80,7 @@ impl Config {
             discoveries: self.discoveries.clone(),
             drain_timeout: self.server.drain_timeout,
             debug_token: self.admin.debug_token.clone(),
+            guard_config: self.server.guard_config,
         }
     }
 

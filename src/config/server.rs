@@ -32,6 +32,7 @@ pub fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> lifecycle::sett
             "signal" => ReloadOn::Signal,
             _ => ReloadOn::Watch,
         },
+        guard_config: section.bool(reader, "guard_config"),
         upgrade_socket: section.text(reader, "upgrade_socket").and_then(|path| socket_path(reader, &path)),
         upgrade_timeout: section.duration(reader, "upgrade_timeout").unwrap_or(default.upgrade_timeout),
     }

@@ -21,6 +21,7 @@ use crate::hotkeys;
 use crate::ring;
 use crate::ring::build::MAX_POINTS;
 use crate::snapshot::settings::Endpoint;
+use crate::snapshot::settings::Guard;
 use crate::snapshot::settings::Protocol;
 use crate::snapshot::settings::Upstream;
 use std::collections::HashMap;
@@ -78,6 +79,7 @@ pub fn read(
     transition.check_names(reader);
     let ramp = if is_cache { CACHE_RAMP } else { defaults.ramp };
     upstream.ramp = transition.duration(reader, "ramp").unwrap_or(ramp);
+    upstream.guard = guard(reader, &transition);
     let outlier = section.table(reader, "outlier", "upstream.*.outlier");
     upstream.outlier = self::outlier(reader, &outlier);
     if section.has("health_check") {
@@ -237,6 +239,13 @@ fn load_bound(reader: &mut Reader<'_>, section: &Section<'_>, default: Option<Ra
             None
         }
     }
+}
+
+fn guard(reader: &mut Reader<'_>, transition: &Section<'_>) -> Guard {
+    let section = transition.table(reader, "guard", "upstream.*.transition.guard");
+    section.check_names(reader);
+    let max_removed = section.share(reader, "max_removed").unwrap_or(Guard::default().max_removed);
+    Guard { max_removed, max_moved: section.share(reader, "max_moved") }
 }
 
 fn hot_keys(reader: &mut Reader<'_>, section: &Section<'_>, is_cache: bool) -> Option<hotkeys::Settings> {

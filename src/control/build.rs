@@ -7,6 +7,8 @@ use crate::base::ids::ListenerName;
 use crate::base::ids::UpstreamName;
 use crate::control::Published;
 use crate::control::apply;
+use crate::control::guard;
+use crate::control::guard::Breach;
 use crate::control::heat;
 use crate::control::state::Counters;
 use crate::control::state::Desired;
@@ -60,14 +62,26 @@ pub enum BuildError {
     /// A route leads nowhere.
     #[error("find upstream {0}")]
     NoUpstream(UpstreamName),
+    /// Guards want a person's word first.
+    #[error("pass the guards: {}", guard::told(.0))]
+    Held(Vec<(UpstreamName, Breach)>),
 }
 
-/// Builds what is desired. The state takes it over only when all of it could be built and verified.
-pub fn build(state: &mut State, desired: Desired, now: Instant) -> Result<(Snapshot, Published), BuildError> {
+/// Builds what is desired. The state takes it over only when all of it could be built and verified, and, unless it `is_forced`, no
+/// guard of the settings in force holds it.
+///
+/// # Errors
+/// Why not; then nothing changes.
+pub fn build(
+    state: &mut State,
+    desired: Desired,
+    is_forced: bool,
+    now: Instant,
+) -> Result<(Snapshot, Published), BuildError> {
     let mut last_uid = state.last_uid;
     let wanted = desired.names();
     let mut groups = BTreeMap::new();
-    let mut rings = Vec::new();
+    let (mut rings, mut breaches) = (Vec::new(), Vec::new());
     for settings in &desired.upstreams {
         let before = state.groups.get(&settings.name);
         let is_discovered = desired.discoveries.contains_key(&settings.name);
@@ -79,17 +93,22 @@ pub fn build(state: &mut State, desired: Desired, now: Instant) -> Result<(Snaps
         let mut group = build_group(before, settings, &state.names, state.workers, &mut last_uid, now)?;
         group.membership = state.memberships.get(&settings.name).filter(|_| is_discovered).cloned();
         group.is_lost &= is_discovered;
+        let breach = before.and_then(|before| guard::breach(&before.settings.guard, before, &group));
+        breaches.extend(breach.map(|breach| (settings.name.clone(), breach)));
         if before.is_none_or(|before| !Arc::ptr_eq(&before.ring, &group.ring)) {
             let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
             rings.push((settings.name.clone(), group.change.moved, fingerprint));
         }
         groups.insert(settings.name.clone(), group);
     }
+    if !breaches.is_empty() && state.guard_config && !is_forced {
+        return Err(BuildError::Held(breaches));
+    }
     let mut counters = Counters::default();
     let world = World { groups: &groups, workers: state.workers, old: &state.counters, locks: &state.locks };
     let mut snapshot = world.snapshot(&desired, &mut counters)?;
 
-    state.drain_timeout = desired.drain_timeout;
+    (state.drain_timeout, state.guard_config) = (desired.drain_timeout, desired.guard_config);
     remove(state, &groups, now);
     state.names.retain(|name, _| wanted.contains_key(name));
     state.members.retain(|name, _| desired.discoveries.contains_key(name));
@@ -97,7 +116,7 @@ pub fn build(state: &mut State, desired: Desired, now: Instant) -> Result<(Snaps
     state.generation += 1;
     state.serial += 1;
     (snapshot.generation, snapshot.serial) = (state.generation, state.serial);
-    Ok((snapshot, Published { generation: state.generation, rings }))
+    Ok((snapshot, Published { generation: state.generation, rings, breaches }))
 }
 
 /// The same world after a name was looked up; `None` when that changes nothing: the same addresses in any order, or nobody's
@@ -133,7 +152,18 @@ pub fn readdress(
     Some(Snapshot { generation: state.generation, ..rebuild_masks(state, last) })
 }
 
-/// The same world after an upstream has other members; `None` when that changes nothing.
+/// What came of other members.
+#[derive(Debug)]
+pub enum Repopulated {
+    /// They are the same.
+    Same,
+    /// They do more than the guard allows; nothing has changed.
+    Held(Breach),
+    /// The world with them.
+    Changed(Snapshot, Published),
+}
+
+/// The same world after an upstream has other members, if its guard lets them pass or somebody has approved them.
 ///
 /// # Errors
 /// When its ring cannot be built; then nothing changes.
@@ -142,13 +172,17 @@ pub fn repopulate(
     last: &Snapshot,
     upstream: &UpstreamName,
     members: Arc<[settings::Endpoint]>,
+    is_approved: bool,
     now: Instant,
-) -> Result<Option<(Snapshot, Published)>, BuildError> {
+) -> Result<Repopulated, BuildError> {
     let Some(before) = state.groups.get(upstream).filter(|group| group.settings.endpoints[..] != members[..]) else {
-        return Ok(None);
+        return Ok(Repopulated::Same);
     };
     let settings = settings::Upstream { endpoints: members.to_vec(), ..(*before.settings).clone() };
     let mut group = build_group(Some(before), &settings, &state.names, state.workers, &mut state.last_uid, now)?;
+    if !is_approved && let Some(breach) = guard::breach(&before.settings.guard, before, &group) {
+        return Ok(Repopulated::Held(breach));
+    }
     group.membership = before.membership.clone();
     let mut rings = Vec::new();
     if !Arc::ptr_eq(&before.ring, &group.ring) {
@@ -164,7 +198,7 @@ pub fn repopulate(
     state.generation += 1;
     let generation = state.generation;
     let snapshot = Snapshot { generation, ..rebuild_masks(state, last) };
-    Ok(Some((snapshot, Published { generation, rings })))
+    Ok(Repopulated::Changed(snapshot, Published { generation, rings, breaches: Vec::new() }))
 }
 
 /// Notes which endpoints are in use no more, so that what still hangs on them ends in time.

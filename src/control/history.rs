@@ -28,6 +28,17 @@ pub enum Cause {
     Undrain,
     /// An upstream's source has other members.
     Discovery,
+    /// They do more than the guard allows: nothing has changed.
+    Held,
+    /// An operator has let through what was held.
+    Approved,
+}
+
+impl Cause {
+    /// Whether the rings of such a change are in force after it.
+    pub fn is_in_force(self) -> bool {
+        self != Self::Held
+    }
 }
 
 impl Cause {
@@ -41,6 +52,8 @@ impl Cause {
             Self::Drain => "drain",
             Self::Undrain => "undrain",
             Self::Discovery => "discovery",
+            Self::Held => "held",
+            Self::Approved => "approved",
         }
     }
 }
@@ -56,7 +69,8 @@ pub struct Change {
     pub what: Vec<String>,
     /// The snapshot's generation after it.
     pub generation: u64,
-    /// Each upstream whose ring changed: its name, the share of the key space that moved, its fingerprint now.
+    /// Each upstream whose ring changed: its name, the share of the key space that moved, its fingerprint now. Of what is held:
+    /// what would be.
     pub rings: Vec<(UpstreamName, f64, Fingerprint)>,
 }
 

@@ -1,14 +1,23 @@
 //! Members that sources name: what updates change, and how long a change of settings waits for the first of them.
+use super::Approved;
 use super::Control;
+use super::Published;
 use super::build;
+use super::build::Repopulated;
+use super::guard;
+use super::guard::Breach;
 use super::history::Cause;
 use super::state::Desired;
 use super::state::State;
 use crate::base::clock;
 use crate::base::ids::UpstreamName;
+use crate::discovery::runner::Ask;
 use crate::discovery::runner::Runners;
 use crate::discovery::runner::Update;
+use crate::ring::fingerprint;
+use crate::snapshot::Snapshot;
 use crate::snapshot::diff;
+use crate::snapshot::membership::Held;
 use crate::snapshot::settings::Endpoint;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,6 +25,8 @@ use std::time::Duration;
 
 /// Longest wait for the first members of an upstream before it is published without.
 const FIRST_MEMBERS: Duration = Duration::from_secs(2);
+/// Longest wait for a source's answer to an approval.
+const APPROVAL: Duration = Duration::from_secs(2);
 
 /// Has the sources asked that a first snapshot needs, for a short time, so that its endpoints are there from the beginning.
 pub(super) async fn begin(sources: &mut Runners, state: &mut State, desired: &Desired) {
@@ -68,27 +79,120 @@ impl Control {
         self.publish_masks();
     }
 
-    /// Takes a list in, and publishes it if it is news.
-    pub(super) fn populate(&mut self, update: Update) {
+    /// Takes a list in, and publishes it if it is news: all of it, or what the guard lets pass.
+    pub(super) fn populate(&mut self, mut update: Update) {
         self.refuse(&update);
-        let Update { upstream, members: Some(members), at, .. } = update else { return };
-        let before = self.handle.load();
-        match build::repopulate(&mut self.state, &before, &upstream, members, clock::now()) {
-            Ok(None) => {}
-            Ok(Some((snapshot, published))) => {
-                let what = diff::diff(&before, &snapshot);
-                self.publish(snapshot);
-                if let Some(membership) = self.state.memberships.get(&upstream) {
-                    membership.apply.observe(at.elapsed());
+        let Some(wanted) = update.members.clone() else { return };
+        let upstream = update.upstream.clone();
+        let settings = self.state.groups.get(&upstream).map(|group| group.settings.clone());
+        let in_force = settings.as_ref().map_or(&[][..], |settings| &settings.endpoints);
+        let less = std::iter::once_with(|| guard::less(in_force, &wanted)).flatten();
+        let mut breach = None;
+        for part in std::iter::once(wanted.clone()).chain(less) {
+            let before = self.handle.load();
+            let now = clock::now();
+            match build::repopulate(&mut self.state, &before, &upstream, part, update.is_approved, now) {
+                Ok(Repopulated::Held(too_much)) => {
+                    breach.get_or_insert(too_much);
+                    continue;
                 }
-                let moved = published.rings.first().map_or(0.0, |(_, moved, _)| moved * 100.0);
-                let told = what.join(", ");
-                tracing::info!(%upstream, generation = published.generation, moved_percent = moved, "Members have changed: {told}.");
-                self.remember(Cause::Discovery, what, published.rings);
-                self.checks.reconcile(&self.state);
+                Ok(Repopulated::Same) => {}
+                Ok(Repopulated::Changed(snapshot, published)) => self.announce(&update, &before, snapshot, published),
+                Err(error) => {
+                    tracing::error!(%upstream, "The members cannot be taken up, the last ones stay: failed to {error}");
+                    return;
+                }
             }
-            Err(error) => {
-                tracing::error!(%upstream, "The members cannot be taken up, the last ones stay: failed to {error}")
+            break;
+        }
+        match breach {
+            None => {
+                self.let_go(&upstream, update.is_approved);
+                update.is_in_force();
+            }
+            Some(breach) => self.hold(&upstream, breach, diff::members(upstream.as_str(), in_force, &wanted)),
+        }
+    }
+
+    /// Publishes other members and tells of them.
+    fn announce(&mut self, update: &Update, before: &Snapshot, snapshot: Snapshot, published: Published) {
+        let upstream = &update.upstream;
+        let what = diff::diff(before, &snapshot);
+        self.publish(snapshot);
+        if let Some(membership) = self.state.memberships.get(upstream) {
+            membership.apply.observe(update.at.elapsed());
+        }
+        let moved = published.rings.first().map_or(0.0, |(_, moved, _)| moved * 100.0);
+        let told = what.join(", ");
+        tracing::info!(%upstream, generation = published.generation, moved_percent = moved, "Members have changed: {told}.");
+        self.remember(if update.is_approved { Cause::Approved } else { Cause::Discovery }, what, published.rings);
+        self.checks.reconcile(&self.state);
+    }
+
+    /// Notes that a list waits for a person's word, and tells so once.
+    fn hold(&mut self, upstream: &UpstreamName, breach: Breach, what: Vec<String>) {
+        let Some(membership) = self.state.memberships.get(upstream).cloned() else { return };
+        let Breach { reason, why, moved, fingerprint } = breach;
+        let held = Held { since: clock::since_epoch(), why: why.clone(), what: what.clone(), moved, fingerprint };
+        let before = membership.update(|seen| seen.held.replace(held));
+        if let Some(same) = before.filter(|before| before.fingerprint == fingerprint && before.what == what) {
+            membership.update(|seen| seen.held = Some(same));
+            return;
+        }
+        membership.held_back[reason as usize].add(1);
+        tracing::error!(
+            %upstream, moved_percent = moved * 100.0,
+            "Members are HELD until `ringway approve` or `ringway reload --force`, the last good ones stay: {why}: {}.", what.join(", ")
+        );
+        self.remember(Cause::Held, what, vec![(upstream.clone(), moved, fingerprint)]);
+    }
+
+    /// Nothing waits for a person's word any more.
+    fn let_go(&mut self, upstream: &UpstreamName, is_approved: bool) {
+        let Some(membership) = self.state.memberships.get(upstream) else { return };
+        let was_held = membership.update(|seen| seen.held.take()).is_some();
+        match (was_held, is_approved) {
+            (true, true) => tracing::info!(%upstream, "Members that were held are in force, as an operator wants."),
+            (true, false) => {
+                tracing::info!(%upstream, "Members are held no more: what the source names is within the guard.")
+            }
+            (false, _) => {}
+        }
+    }
+
+    /// Has lists that are held, or whose members wait to go, taken up as they are: that of one upstream, or all. Gives those that
+    /// are in force now.
+    pub(super) async fn approve(&mut self, only: Option<&UpstreamName>) -> Vec<Approved> {
+        let seen = |name: &UpstreamName| self.state.memberships.get(name).map(|membership| membership.seen());
+        let waits = |name: &&UpstreamName| seen(name).is_some_and(|seen| seen.held.is_some() || seen.waiting > 0);
+        let wanted = self.discoveries.keys().filter(|name| only.is_none_or(|only| only == *name)).filter(waits);
+        let mut asked: HashSet<UpstreamName> =
+            wanted.filter(|name| self.sources.ask(name, Ask::Approve)).cloned().collect();
+        let mut approved = Vec::new();
+        let deadline = clock::now() + APPROVAL;
+        while !asked.is_empty() {
+            let Ok(update) = tokio::time::timeout_at(deadline.into(), self.sources.next()).await else { break };
+            let upstream = update.upstream.clone();
+            let is_it = update.is_approved && asked.remove(&upstream);
+            self.populate(update);
+            if let (true, Some(group)) = (is_it, self.state.groups.get(&upstream)) {
+                let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
+                approved.push(Approved {
+                    upstream,
+                    members: group.members.len(),
+                    moved: group.change.moved,
+                    fingerprint,
+                });
+            }
+        }
+        approved
+    }
+
+    /// Judges what is held anew, since the guards may be others now.
+    pub(super) fn review(&self) {
+        for (upstream, _) in self.state.memberships.iter().filter(|(_, membership)| membership.seen().held.is_some()) {
+            if !self.sources.ask(upstream, Ask::Again) {
+                tracing::debug!(%upstream, "A source is busy: what it holds is judged anew with its next list.");
             }
         }
     }
@@ -98,8 +202,9 @@ fn current(state: &State, name: &UpstreamName) -> Arc<[Endpoint]> {
     state.members_of(name).unwrap_or_default().into()
 }
 
-fn take_in(state: &mut State, update: Update) {
-    if let Some(members) = update.members {
+fn take_in(state: &mut State, mut update: Update) {
+    if let Some(members) = update.members.take() {
+        update.is_in_force();
         state.members.insert(update.upstream, members);
     }
 }

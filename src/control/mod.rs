@@ -2,6 +2,7 @@
 pub mod apply;
 pub mod build;
 pub mod checks;
+pub mod guard;
 pub mod heat;
 pub mod history;
 mod members;
@@ -26,6 +27,7 @@ use apply::Drained;
 use apply::Effects;
 use build::BuildError;
 use checks::Checks;
+use guard::Breach;
 use heat::Rounds;
 use history::Cause;
 use history::Change;
@@ -52,7 +54,9 @@ const MAX_EVENTS: usize = 64;
 #[derive(Debug)]
 enum Event {
     /// New settings; the answer says what came of them.
-    Replace(Box<Desired>, Cause, oneshot::Sender<Result<Published, ControlError>>),
+    Replace(Box<Desired>, Cause, bool, oneshot::Sender<Result<Published, ControlError>>),
+    /// An operator lets through what is held: of one upstream, or all.
+    Approve(Option<UpstreamName>, oneshot::Sender<Vec<Approved>>),
     /// An operator sends an endpoint away, or takes it back.
     Drain(Drain, oneshot::Sender<Result<Drained, ControlError>>),
 }
@@ -89,6 +93,21 @@ pub struct Published {
     pub generation: u64,
     /// Each upstream whose ring changed: its name, the share of the key space that moved, its fingerprint now.
     pub rings: Vec<(UpstreamName, f64, Fingerprint)>,
+    /// What of it was more than a guard allows, and was done all the same.
+    pub breaches: Vec<(UpstreamName, Breach)>,
+}
+
+/// Members that were held and are in force now.
+#[derive(Debug, Clone)]
+pub struct Approved {
+    /// Their upstream.
+    pub upstream: UpstreamName,
+    /// How many they are.
+    pub members: usize,
+    /// Share of the key space that moved.
+    pub moved: f64,
+    /// The ring's fingerprint now.
+    pub fingerprint: Fingerprint,
 }
 
 /// How others send changes.
@@ -98,11 +117,19 @@ pub struct ControlHandle {
 }
 
 impl ControlHandle {
-    /// Has new settings taken up: all of them or, on an error, nothing.
-    pub async fn replace(&self, desired: Desired, cause: Cause) -> Result<Published, ControlError> {
+    /// Has new settings taken up: all of them or, on an error, nothing. No guard holds them when it `is_forced`.
+    pub async fn replace(&self, desired: Desired, cause: Cause, is_forced: bool) -> Result<Published, ControlError> {
         let (answer, answered) = oneshot::channel();
-        self.events.send(Event::Replace(Box::new(desired), cause, answer)).await.map_err(|_| ControlError::Gone)?;
+        let event = Event::Replace(Box::new(desired), cause, is_forced, answer);
+        self.events.send(event).await.map_err(|_| ControlError::Gone)?;
         answered.await.map_err(|_| ControlError::Gone)?
+    }
+
+    /// Lets through members that are held, of one upstream or all, and those that wait to go.
+    pub async fn approve(&self, only: Option<UpstreamName>) -> Result<Vec<Approved>, ControlError> {
+        let (answer, answered) = oneshot::channel();
+        self.events.send(Event::Approve(only, answer)).await.map_err(|_| ControlError::Gone)?;
+        answered.await.map_err(|_| ControlError::Gone)
     }
 
     /// Begins or ends a drain. It lasts as long as the process, and as the endpoint's id stays in the configuration.
@@ -143,7 +170,7 @@ impl Control {
         let mut sources = Runners::default();
         members::begin(&mut sources, &mut state, &desired).await;
         naming::begin(&mut names, &mut state, &desired).await;
-        let (first, Published { generation, rings }) = build::build(&mut state, desired, clock::now())?;
+        let (first, Published { generation, rings, .. }) = build::build(&mut state, desired, true, clock::now())?;
         let (history, at) = (History::default(), clock::since_epoch());
         history.add(Change { at, cause: Cause::Start, what: Vec::new(), generation, rings });
         let (sender, events) = mpsc::channel(MAX_EVENTS);
@@ -187,7 +214,10 @@ impl Control {
         loop {
             tokio::select! {
                 event = self.events.recv() => match event {
-                    Some(Event::Replace(desired, cause, answer)) => tell(answer, self.replace(*desired, cause).await),
+                    Some(Event::Replace(desired, cause, is_forced, answer)) => {
+                        tell(answer, self.replace(*desired, cause, is_forced).await);
+                    }
+                    Some(Event::Approve(only, answer)) => tell(answer, self.approve(only.as_ref()).await),
                     Some(Event::Drain(drain, answer)) => tell(answer, self.drain(drain)),
                     None => return,
                 },
@@ -209,12 +239,12 @@ impl Control {
         }
     }
 
-    async fn replace(&mut self, desired: Desired, cause: Cause) -> Result<Published, ControlError> {
+    async fn replace(&mut self, desired: Desired, cause: Cause, is_forced: bool) -> Result<Published, ControlError> {
         self.look_ahead(&desired).await;
         self.ask_ahead(&desired).await;
         let wanted = desired.names();
         let discoveries = desired.discoveries.clone();
-        let built = build::build(&mut self.state, desired, clock::now());
+        let built = build::build(&mut self.state, desired, is_forced, clock::now());
         if built.is_ok() {
             self.wanted = wanted;
             self.discoveries = discoveries;
@@ -226,6 +256,7 @@ impl Control {
         self.publish(snapshot);
         self.remember(cause, what, published.rings.clone());
         self.checks.reconcile(&self.state);
+        self.review();
         Ok(published)
     }
 

@@ -51,6 +51,8 @@ pub struct Desired {
     pub drain_timeout: Duration,
     /// What a client shows with a request to be told about it.
     pub debug_token: Option<Token>,
+    /// Whether what does more than a guard allows waits for a person's word, settings included.
+    pub guard_config: bool,
 }
 
 /// Everything that outlives a snapshot.
@@ -74,6 +76,8 @@ pub struct State {
     pub memberships: HashMap<UpstreamName, Arc<Membership>>,
     /// How long a request may hang on an endpoint that was removed.
     pub drain_timeout: Duration,
+    /// Whether settings that do more than a guard allows wait for a person's word.
+    pub guard_config: bool,
     /// Endpoints that were removed, by uid, and when what still hangs on them is closed.
     pub removed: Vec<(u64, Instant)>,
     /// Counters.
@@ -218,6 +222,7 @@ impl State {
             members: HashMap::new(),
             memberships: HashMap::new(),
             drain_timeout: Duration::ZERO,
+            guard_config: false,
             removed: Vec::new(),
             counters: Counters::default(),
             locks: Locks::default(),

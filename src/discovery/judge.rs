@@ -83,6 +83,21 @@ impl Judge {
         self.settling = Some(now + self.settings.settle);
     }
 
+    /// Takes up all of the last answer, without waiting for anybody: somebody knows that it is right. Gives the list from now on.
+    pub fn release(&mut self) -> Arc<[Endpoint]> {
+        if let Some(fresh) = &self.fresh {
+            self.current.clone_from(fresh);
+        }
+        self.missing.clear();
+        self.settling = None;
+        self.members()
+    }
+
+    /// The list in force.
+    pub fn members(&self) -> Arc<[Endpoint]> {
+        self.current.values().cloned().collect()
+    }
+
     /// What time has changed.
     pub fn look(&mut self, now: Instant) -> Verdict {
         let Some(fresh) = &self.fresh else { return Verdict::default() };
@@ -109,7 +124,7 @@ impl Judge {
             return Verdict { members: None, newly_held };
         }
         self.current = next;
-        Verdict { members: Some(self.current.values().cloned().collect()), newly_held }
+        Verdict { members: Some(self.members()), newly_held }
     }
 
     /// When to look next, if no answer comes before.
@@ -224,6 +239,17 @@ mod tests {
         assert_eq!(play(&mut judge, start, &[(1, "abc"), (2, "abcx")]), ["abcd", "abcdx"]);
         assert_eq!(judge.due(), Some(start + 11 * SECOND));
         assert_eq!(play(&mut judge, start, &[(11, "abcx"), (12, "ab")]), ["abcx", "ab"]);
+    }
+
+    #[test]
+    fn whoever_knows_that_a_list_is_right_need_not_wait() {
+        let start = clock::now();
+        let mut judge = Judge::new(settings(1), &answer("abcd").members);
+        judge.begin_settling(start);
+        play(&mut judge, start, &[(0, "ax")]);
+        assert_eq!(judge.release().len(), 2);
+        assert_eq!((ids(&judge), judge.waiting(), judge.due()), ("ax".into(), 0, None));
+        assert_eq!(play(&mut judge, start, &[(1, "a")]), ["a"], "nor does the next one");
     }
 
     #[test]

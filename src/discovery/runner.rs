@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// How long a first answer is waited for before the last list on disk serves.
@@ -30,6 +31,8 @@ const FIRST_ANSWER: Duration = Duration::from_millis(1500);
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 /// Updates that may wait; a source that has one more waits with it.
 const MAX_UPDATES: usize = 64;
+/// Questions that may wait; more are not heard.
+const MAX_ASKS: usize = 4;
 
 /// Another list for an upstream.
 #[derive(Debug)]
@@ -40,9 +43,31 @@ pub struct Update {
     pub members: Option<Arc<[Endpoint]>>,
     /// Whether requests are refused, because the store is lost.
     pub refuses: bool,
+    /// Whether somebody knows that the list is right, whatever it does.
+    pub is_approved: bool,
     /// When it was learned.
     pub at: Instant,
     serial: u64,
+    /// Who waits to hear whether the list is in force.
+    told: Option<oneshot::Sender<()>>,
+}
+
+impl Update {
+    /// Tells its source that the list is in force.
+    pub fn is_in_force(&mut self) {
+        if self.told.take().is_some_and(|told| told.send(()).is_err()) {
+            tracing::debug!(upstream = %self.upstream, "A source that is asked no more has nothing to keep.");
+        }
+    }
+}
+
+/// What a source is asked beside what it tells by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Its list once more.
+    Again,
+    /// Its last answer, whole and at once: somebody knows that it is right.
+    Approve,
 }
 
 /// The sources that are asked.
@@ -59,6 +84,7 @@ struct Running {
     settings: Arc<Settings>,
     membership: Arc<Membership>,
     serial: u64,
+    asks: mpsc::Sender<Ask>,
     task: JoinHandle<()>,
 }
 
@@ -92,6 +118,7 @@ impl Runners {
             let membership = self.running.get(name).map(|running| running.membership.clone()).unwrap_or_default();
             membership.update(|seen| note_source(seen, settings));
             self.last_serial += 1;
+            let (asks, asked) = mpsc::channel(MAX_ASKS);
             let runner = Runner {
                 upstream: name.clone(),
                 serial: self.last_serial,
@@ -99,6 +126,8 @@ impl Runners {
                 settings: settings.clone(),
                 membership: membership.clone(),
                 updates: self.sender.clone(),
+                asked,
+                is_approved: false,
                 is_first: true,
                 next_update: clock::now(),
                 unsent: None,
@@ -107,7 +136,7 @@ impl Runners {
                 told_refuses: false,
             };
             let task = tokio::spawn(runner.run());
-            let running = Running { settings: settings.clone(), membership, serial: self.last_serial, task };
+            let running = Running { settings: settings.clone(), membership, serial: self.last_serial, asks, task };
             self.running.insert(name.clone(), running);
             begun.push(name.clone());
         }
@@ -117,6 +146,11 @@ impl Runners {
     /// How it stands with a source.
     pub fn membership(&self, upstream: &UpstreamName) -> Option<Arc<Membership>> {
         self.running.get(upstream).map(|running| running.membership.clone())
+    }
+
+    /// Asks a source for an update; says whether one will come.
+    pub fn ask(&self, upstream: &UpstreamName, ask: Ask) -> bool {
+        self.running.get(upstream).is_some_and(|running| running.asks.try_send(ask).is_ok())
     }
 
     /// Waits for the next update of a source that is still asked. Cancelling it loses none.
@@ -138,6 +172,9 @@ struct Runner {
     judge: Judge,
     membership: Arc<Membership>,
     updates: mpsc::Sender<Update>,
+    asked: mpsc::Receiver<Ask>,
+    /// Whether somebody knows that the newest list is right.
+    is_approved: bool,
     /// Nothing has been told yet.
     is_first: bool,
     /// Before this no other update goes out.
@@ -185,6 +222,7 @@ impl Runner {
                 };
                 tokio::select! {
                     answer = &mut next => break answer,
+                    Some(ask) = self.asked.recv() => self.answer(ask),
                     () = pause => {}
                 }
                 let now = clock::now();
@@ -203,6 +241,19 @@ impl Runner {
                 return;
             }
         }
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        let now = clock::now();
+        let members = match ask {
+            Ask::Again => self.judge.members(),
+            Ask::Approve => self.judge.release(),
+        };
+        self.is_approved |= ask == Ask::Approve;
+        let waiting = self.judge.waiting();
+        self.membership.update(|seen| seen.waiting = waiting);
+        // Whoever asks waits.
+        (self.unsent, self.next_update) = (Some((members, now)), now);
     }
 
     fn hear(&mut self, answer: Result<EndpointSet, ProviderError>, now: Instant) {
@@ -323,19 +374,25 @@ impl Runner {
             Some((members, at)) => (Some(members), at),
             None => (None, now),
         };
+        let (told, heard) = oneshot::channel();
         self.is_first = false;
         self.told_refuses = self.refuses;
         let update = Update {
             upstream: self.upstream.clone(),
             members: members.clone(),
             refuses: self.refuses,
+            is_approved: std::mem::take(&mut self.is_approved),
             at,
             serial: self.serial,
+            told: Some(told),
         };
         let is_heard = self.updates.send(update).await.is_ok();
         if let Some(members) = members {
             self.next_update = now + MIN_PAUSE;
-            self.keep(members).await;
+            // Whoever has the update tells, or drops it: kept is what is in force, nothing that is held.
+            if heard.await.is_ok() {
+                self.keep(members).await;
+            }
         }
         is_heard
     }

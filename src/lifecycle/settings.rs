@@ -16,6 +16,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// What makes the file be read again.
     pub reload: ReloadOn,
+    /// Whether a configuration that does more than a guard allows waits for a person's word (default no).
+    pub guard_config: bool,
     /// Where `run --upgrade` gets the listening sockets; `None`: nowhere.
     pub upgrade_socket: Option<Arc<Path>>,
     /// Longest time for a new program to get ready (default 30 s).
@@ -30,6 +32,7 @@ impl Default for Settings {
             shutdown_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(300),
             reload: ReloadOn::Watch,
+            guard_config: false,
             upgrade_socket: None,
             upgrade_timeout: Duration::from_secs(30),
         }

@@ -19,6 +19,10 @@ pub fn diff(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     };
     let (before, after) = (upstreams(before), upstreams(after));
     compare(&mut words, "upstream", &before, &after, |words, name, before, after| upstream(words, name, before, after));
+    cut(words)
+}
+
+fn cut(mut words: Vec<String>) -> Vec<String> {
     if words.len() > MAX_WORDS {
         let more = words.len() - MAX_WORDS;
         words.truncate(MAX_WORDS);
@@ -70,11 +74,21 @@ fn upstream(words: &mut Vec<String>, name: &str, before: &Upstream, after: &Upst
     if policies(before) != policies(after) {
         words.push(format!("upstream {name}: policies changed"));
     }
-    let endpoints = |upstream: &Upstream| -> BTreeMap<String, Endpoint> {
-        let named = |endpoint: &Endpoint| (format!("{name}/{}", endpoint.id), endpoint.clone());
-        upstream.endpoints.iter().map(named).collect()
+    endpoints(words, name, &before.endpoints, &after.endpoints);
+}
+
+/// What is in one list of an upstream's members and not, or otherwise, in the other.
+pub fn members(name: &str, before: &[Endpoint], after: &[Endpoint]) -> Vec<String> {
+    let mut words = Vec::new();
+    endpoints(&mut words, name, before, after);
+    cut(words)
+}
+
+fn endpoints(words: &mut Vec<String>, name: &str, before: &[Endpoint], after: &[Endpoint]) {
+    let named = |list: &[Endpoint]| -> BTreeMap<String, Endpoint> {
+        list.iter().map(|endpoint| (format!("{name}/{}", endpoint.id), endpoint.clone())).collect()
     };
-    compare(words, "endpoint", &endpoints(before), &endpoints(after), |words, name, before, after| {
+    compare(words, "endpoint", &named(before), &named(after), |words, name, before, after| {
         if before.weight != after.weight {
             words.push(format!("endpoint {name}: weight {} -> {}", before.weight, after.weight));
         }

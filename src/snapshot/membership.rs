@@ -1,4 +1,5 @@
 //! How it stands with the source of an upstream's members. One task writes it, anybody reads it.
+use crate::ring::fingerprint::Fingerprint;
 use crate::store::health::StoreHealth;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::cells::HistogramCells;
@@ -6,6 +7,7 @@ use crate::telemetry::labels::HeldBack;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 use std::time::Instant;
 
 /// What is known of a source.
@@ -29,10 +31,27 @@ pub struct Seen {
     pub problem: Option<String>,
     /// Members that are kept although the source does not name them any more.
     pub waiting: usize,
+    /// The list that is not in force because it does more than the guard allows, if there is one.
+    pub held: Option<Held>,
     /// Whether requests are refused because it is lost.
     pub refuses: bool,
     /// The store behind it, if there is one.
     pub store: Option<Arc<StoreHealth>>,
+}
+
+/// A change that waits for a person's word.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    /// Since when, in time since the epoch.
+    pub since: Duration,
+    /// What is too much, in words.
+    pub why: String,
+    /// What it would change, in words.
+    pub what: Vec<String>,
+    /// Share of the key space that it would give to new owners, 0 to 1.
+    pub moved: f64,
+    /// The ring's fingerprint after it.
+    pub fingerprint: Fingerprint,
 }
 
 impl Membership {

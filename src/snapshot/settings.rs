@@ -31,6 +31,8 @@ pub struct Upstream {
     pub hot_keys: Option<hotkeys::Settings>,
     /// How long keys take to go over to new owners (default 0 s: they go at once).
     pub ramp: Duration,
+    /// What one change of its members may do before a person is asked.
+    pub guard: Guard,
     /// Longest time to connect, a TLS handshake included (default 1 s).
     pub connect_timeout: Duration,
     /// Longest time from a request sent to its response head, for each attempt; `None`: the route's timeout alone.
@@ -55,6 +57,21 @@ pub struct Upstream {
     pub outlier: outlier::Settings,
     /// Active checks; `None`: there are none.
     pub health_check: Option<HealthCheck>,
+}
+
+/// What one change of members may do without a person's word.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Guard {
+    /// Largest share of the endpoints that own keys which may go (default 50 %).
+    pub max_removed: Ratio,
+    /// Largest share of the key space that may get a new owner; `None`: any (default).
+    pub max_moved: Option<Ratio>,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self { max_removed: Ratio(0.5), max_moved: None }
+    }
 }
 
 /// What is spoken with endpoints.
@@ -92,6 +109,7 @@ impl Upstream {
             load_bound: None,
             hot_keys: None,
             ramp: Duration::ZERO,
+            guard: Guard::default(),
             connect_timeout: Duration::from_secs(1),
             response_timeout: None,
             body_timeout: Duration::from_secs(300),

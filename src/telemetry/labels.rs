@@ -156,6 +156,10 @@ labels! {
         MaxMembers = "max_members",
         /// It would remove so many that they must stay missing first.
         MaxDrop = "max_drop",
+        /// It would remove more than may go without a person's word.
+        MaxRemoved = "max_removed",
+        /// It would give more keys to new owners than may be without a person's word.
+        MaxMoved = "max_moved",
     }
 }
 

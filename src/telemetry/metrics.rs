@@ -67,7 +67,8 @@ families! {
     MEMBERS = Gauge "ringway_members" ["upstream"] "Endpoints of an upstream now, whatever their health.";
     MEMBERSHIP_AGE = Gauge "ringway_membership_age_seconds" ["upstream"] "Time since the source of an upstream's members last gave a list that may be used; no series before the first.";
     MEMBERSHIP_APPLY = Histogram "ringway_membership_apply_seconds" ["upstream"] "Time from another list of members to its ring in force.";
-    MEMBERSHIP_HELD_BACK = Counter "ringway_membership_held_back_total" ["upstream", "reason"] "Lists of members, or parts of them, that were not taken up as they came: unreadable, member (left out), unusable, min_members, max_members, max_drop (stay for settle).";
+    MEMBERSHIP_HELD_BACK = Counter "ringway_membership_held_back_total" ["upstream", "reason"] "Lists of members, or parts of them, that were not taken up as they came: unreadable, member (left out), unusable, min_members, max_members, max_drop (stay for settle), max_removed and max_moved (held by the guard).";
+    MEMBERSHIP_HELD = Gauge "ringway_membership_held" ["upstream"] "1 while members of an upstream are held by its guard until a person approves them, else 0.";
     STORE_UP = Gauge "ringway_store_up" ["store"] "1 while a store answers all who ask it for members, else 0.";
     STORE_LAST_OK = Gauge "ringway_store_last_ok_seconds" ["store"] "Time since a store's last answer, the oldest of all who ask it; no series before the first.";
     STORE_RECONNECTS = Counter "ringway_store_reconnects_total" ["store"] "Times a store that had answered was lost.";
@@ -85,9 +86,10 @@ families! {
     RING_BUILD = Gauge "ringway_ring_build_seconds" ["upstream"] "Time the ring took to build and verify.";
     RING_MOVED = Gauge "ringway_ring_moved_share" ["upstream"] "Share of the key space that got a new owner by the last change, 0 to 1.";
     RING_FINGERPRINT = Gauge "ringway_ring_fingerprint_info" ["upstream", "fingerprint"] "Always 1; the label is a hash of everything that decides ownership.";
-    CONFIG_RELOADS = Counter "ringway_config_reloads_total" ["result"] "Attempts to take up a configuration, by result.";
+    CONFIG_RELOADS = Counter "ringway_config_reloads_total" ["result"] "Attempts to take up a configuration, by result: success, failure, held (by guards).";
     CONFIG_SUCCESSFUL = Gauge "ringway_config_last_reload_successful" [] "1 when the last attempt to take up a configuration succeeded.";
     CONFIG_TIMESTAMP = Gauge "ringway_config_last_reload_timestamp_seconds" [] "When a configuration was last taken up, in seconds since the epoch.";
+    CONFIG_HELD = Gauge "ringway_config_held" [] "1 while a configuration is held by guards (guard_config) until a person approves it, else 0.";
     CONNECTIONS = Gauge "ringway_connections" ["listener"] "Connections of clients open now.";
     TUNNELS = Gauge "ringway_tunnels" ["listener"] "Upgraded connections (WebSocket) open now; each is a request that ends with it.";
     REFUSED = Counter "ringway_connections_refused_total" ["listener", "reason"] "Connections and requests turned away before a route was sought.";

@@ -24,6 +24,7 @@ mod faults;
 mod framing;
 mod framing_cases;
 mod grpc;
+mod guards;
 mod harness_works;
 mod hashing;
 mod health;

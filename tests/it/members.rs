@@ -165,7 +165,8 @@ fn without_a_list_requests_are_refused_until_there_is_one() {
 fn many_that_vanish_at_once_stay_until_they_were_missing_for_long_enough() {
     let origins = ["a", "b", "c", "d"].map(Origin::start);
     let all: Vec<&Origin> = origins.iter().collect();
-    let listed = Listed::new(Some(&list(&all)), "settle = \"1500ms\"\n");
+    let free = "[upstream.u.transition]\nguard = { max_removed = \"100%\" }\n";
+    let listed = Listed::new(Some(&list(&all)), &format!("settle = \"1500ms\"\n{free}"));
     let ringway = Ringway::start(&listed.config);
     listed.write(&list(&all[..1]));
     let metrics = wait_for_held_back(&ringway, "max_drop");

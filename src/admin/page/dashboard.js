@@ -28,6 +28,8 @@ async function call(path, method = "GET") {
 const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)} %`;
 const rate = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
 
+const moment = (time) => time.replace("T", " ").replace(/\.\d+Z$/, "Z");
+
 function duration(seconds) {
   const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
   const from = parts.findIndex(([size]) => seconds >= size);
@@ -174,6 +176,28 @@ function isBusy(node) {
   return node.contains(document.activeElement) || node.querySelector(".sure") !== null;
 }
 
+// What guards hold, each with a button that lets it through.
+function hold(held) {
+  const box = byId("held"), list = byId("held-list");
+  box.hidden = held.length === 0;
+  if (isBusy(list)) return;
+  const one = (change) => {
+    const whose = change.upstream ? `upstream ${change.upstream}` : "configuration";
+    const query = change.upstream ? `upstream=${encodeURIComponent(change.upstream)}` : "configuration=true";
+    const button = make("button", { type: "button", "aria-label": `Approve: ${whose}` }, "Approve");
+    sure(button, async () => {
+      const done = await attempt(() => call(`/api/v1/approve?${query}`, "POST"));
+      button.blur();
+      await refresh();
+      if (done) byId("reloaded").textContent = done.approved.join("; ");
+    });
+    const moved = typeof change.moved === "number" ? `, ${percent(change.moved, 2)} of the keys would move` : "";
+    return make("div", { class: "change" }, make("p", {}, make("b", {}, whose), ` ${change.why}${moved}`, make("br"),
+      make("span", { class: "soft" }, `since ${moment(change.since)}${change.what.length ? `: ${change.what.join("; ")}` : ""}`)), button);
+  };
+  list.replaceChildren(...held.map(one));
+}
+
 function show(status, heats) {
   const now = performance.now();
   const sums = status.listeners.reduce((sum, listener) => sum + listener.connections, 0);
@@ -182,6 +206,7 @@ function show(status, heats) {
   if (!status.reloads.last_succeeded) parts.push("the last configuration was refused: see the log");
   byId("summary").textContent = parts.join(" · ");
   byId("summary").className = status.ready && status.reloads.last_succeeded ? "" : "warn";
+  hold(status.held);
   const all = byId("upstreams");
   status.upstreams.forEach((upstream, at) => {
     const old = all.children[at], fresh = group(upstream, now, heats.get(upstream.name));
@@ -196,7 +221,7 @@ function tell(changes) {
   const line = (change) => {
     const moved = change.upstreams.map((upstream) => `${upstream.upstream} ${percent(upstream.moved, 2)}`);
     const cell = (name, kind, text) => make("td", { "data-name": name, class: kind }, text);
-    return make("tr", {}, cell("When", "mono", change.time.replace("T", " ").replace(/\.\d+Z$/, "Z")), cell("Why", null, change.cause),
+    return make("tr", {}, cell("When", "mono", moment(change.time)), cell("Why", null, change.cause),
       cell("What", null, change.what.join("; ") || "settings"), cell("Generation", "n", String(change.generation)), cell("Keys moved", "n", moved.join(", ") || "none"));
   };
   byId("history").replaceChildren(...changes.map(line));

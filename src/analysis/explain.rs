@@ -10,6 +10,7 @@ use crate::http1::parse;
 use crate::key::HashKey;
 use crate::route::Miss;
 use crate::route::action::Action;
+use crate::route::action::Forward;
 use crate::route::template::Facts;
 use crate::snapshot::Snapshot;
 use crate::snapshot::upstream::Upstream;
@@ -35,6 +36,8 @@ pub struct Explanation {
     pub hash: Option<String>,
     /// Whether the key is hot now: then the first candidates share it.
     pub hot: bool,
+    /// The cache that is asked first since it owned the key until lately, on a route that fills others; absent when there is none.
+    pub fill_from: Option<String>,
     /// The first candidate; absent without a key.
     pub owner: Option<String>,
     /// All candidates in order; without a key the order is that of the ring's endpoints.
@@ -172,10 +175,20 @@ pub fn explain(
     let source = extracted.and_then(|extracted| forward.key.as_ref().map(|key| key.source_text(extracted.source)));
     let mut explanation = of_key(snapshot, upstream, extracted.map(|extracted| extracted.key));
     explanation.route = route.name.to_string();
+    explanation.fill_from = fill_from(snapshot, forward, head, client);
     explanation.target = target.map(|target| target.escape_ascii().to_string());
     explanation.key = extracted.map(|_| scratch.escape_ascii().to_string());
     explanation.source = source.map(str::to_string);
     Ok(explanation)
+}
+
+/// Whom the caches' routes ask before their origin.
+fn fill_from(snapshot: &Snapshot, forward: &Forward, head: &Head, client: &Client) -> Option<String> {
+    let fill = forward.fill.as_ref()?;
+    let upstream = snapshot.upstream_named(&fill.upstream)?;
+    let key = fill.key.as_ref()?.extract(head, client, &mut Vec::new())?;
+    let slot = upstream.previous_owner(key.key.0, clock::now())?;
+    Some(upstream.endpoint(slot).id.to_string())
 }
 
 /// Explains a key given by its bytes, whatever route it would come by.

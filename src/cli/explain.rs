@@ -106,6 +106,9 @@ fn print(args: &ExplainArgs, explanation: &serde_json::Value) {
     say!("source      {}", text("source"));
     say!("hash        {}", text("hash"));
     say!("owner  {}", explanation["owner"].as_str().unwrap_or("(no key: two endpoints at random, the less busy one)"));
+    if let Some(cache) = explanation["fill_from"].as_str() {
+        say!("fill from   {cache}, who owned the key until lately; the owner after it");
+    }
     say!("candidates");
     for candidate in explanation["candidates"].as_array().into_iter().flatten() {
         let text = |name: &str| candidate[name].as_str().unwrap_or("-").to_string();

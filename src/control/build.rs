@@ -95,6 +95,7 @@ pub fn build(
         group.is_lost &= is_discovered;
         let breach = before.and_then(|before| guard::breach(&before.settings.guard, before, &group));
         breaches.extend(breach.map(|breach| (settings.name.clone(), breach)));
+        group.remember_for(desired.fill_window(settings), before.and_then(|before| before.past.as_ref()), now);
         if before.is_none_or(|before| !Arc::ptr_eq(&before.ring, &group.ring)) {
             let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
             rings.push((settings.name.clone(), group.change.moved, fingerprint));
@@ -184,6 +185,7 @@ pub fn repopulate(
         return Ok(Repopulated::Held(breach));
     }
     group.membership = before.membership.clone();
+    group.remember_for(before.past.as_ref().map(|past| past.window), before.past.as_ref(), now);
     let mut rings = Vec::new();
     if !Arc::ptr_eq(&before.ring, &group.ring) {
         let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
@@ -214,6 +216,8 @@ fn is_same_set(one: &[Address], other: &[Address]) -> bool {
 /// The same world with the masks of now.
 pub fn rebuild_masks(state: &mut State, last: &Snapshot) -> Snapshot {
     state.serial += 1;
+    let now = clock::now();
+    state.groups.values_mut().for_each(|group| group.note_era(now));
     Snapshot {
         generation: last.generation,
         serial: state.serial,
@@ -260,6 +264,7 @@ fn build_group(
         mask: Mask::default(),
         transition: None,
         heat: None,
+        past: None,
         budget: before.map_or_else(Default::default, |before| before.budget.clone()),
         stats: before.map_or_else(|| Arc::new(PerWorker::new(workers)), |before| before.stats.clone()),
         membership: None,
@@ -364,6 +369,7 @@ fn upstream_of(group: &Group) -> Upstream {
         mask: group.mask.clone(),
         heat: group.heat.as_ref().map(|known| known.view.clone()),
         transition: group.transition.clone(),
+        past: group.past.clone(),
         budget: group.budget.clone(),
         stats: group.stats.clone(),
         membership: group.membership.clone(),

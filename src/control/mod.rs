@@ -7,6 +7,7 @@ pub mod heat;
 pub mod history;
 mod members;
 pub mod naming;
+mod past;
 mod ramps;
 pub mod state;
 

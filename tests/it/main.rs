@@ -21,6 +21,7 @@ mod drain;
 mod etcd;
 mod explained_requests;
 mod faults;
+mod fill;
 mod framing;
 mod framing_cases;
 mod grpc;

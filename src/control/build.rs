@@ -10,6 +10,7 @@ use crate::control::apply;
 use crate::control::guard;
 use crate::control::guard::Breach;
 use crate::control::heat;
+use crate::control::history::RingChanged;
 use crate::control::state::Counters;
 use crate::control::state::Desired;
 use crate::control::state::Group;
@@ -21,7 +22,6 @@ use crate::lock::registry::Locks;
 use crate::ring;
 use crate::ring::Member;
 use crate::ring::Ring;
-use crate::ring::fingerprint;
 use crate::ring::movement;
 use crate::ring::verify;
 use crate::route::EqualRoutes;
@@ -97,8 +97,8 @@ pub fn build(
         breaches.extend(breach.map(|breach| (settings.name.clone(), breach)));
         group.remember_for(desired.fill_window(settings), before.and_then(|before| before.past.as_ref()), now);
         if before.is_none_or(|before| !Arc::ptr_eq(&before.ring, &group.ring)) {
-            let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
-            rings.push((settings.name.clone(), group.change.moved, fingerprint));
+            let ring = before.map(|before| &*before.ring);
+            rings.push(RingChanged::of(&settings.name, ring, &group.ring, group.change.moved));
         }
         groups.insert(settings.name.clone(), group);
     }
@@ -188,8 +188,7 @@ pub fn repopulate(
     group.remember_for(before.past.as_ref().map(|past| past.window), before.past.as_ref(), now);
     let mut rings = Vec::new();
     if !Arc::ptr_eq(&before.ring, &group.ring) {
-        let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
-        rings.push((upstream.clone(), group.change.moved, fingerprint));
+        rings.push(RingChanged::of(upstream, Some(&before.ring), &group.ring, group.change.moved));
     }
     state.members.insert(upstream.clone(), members);
     let before = state.groups.insert(upstream.clone(), group);

@@ -38,6 +38,7 @@ mod load;
 mod members;
 mod overload;
 mod packaging;
+mod past;
 mod plan;
 mod reload;
 mod replay;

@@ -35,6 +35,7 @@ use crate::net::certs::TlsError;
 use crate::pool;
 use crate::pool::Pool;
 use crate::proxy::Proxy;
+use crate::proxy::coalesce::table::Flights;
 use crate::snapshot::handle::SnapshotHandle;
 use crate::telemetry::access_log::AccessLogControl;
 use crate::telemetry::access_log::AccessLogWriter;
@@ -105,10 +106,11 @@ pub async fn run(
     let workers = Workers::start(count, &snapshots, &control.attention())?;
     let remote = workers.remote();
     let loads: Arc<PerWorker<Load>> = Arc::new(PerWorker::new(count));
+    let flights: Arc<Flights> = Arc::default();
     for worker in 0..count {
         let log = access_log.as_ref().map(|writer| writer.handle(config.log.access, config.log.sample));
-        let (loads, to_others) = (loads.clone(), remote.clone());
-        remote.run_on(worker, Box::new(move |worker| furnish(worker, log, to_others, loads))).await;
+        let (loads, to_others, flights) = (loads.clone(), remote.clone(), flights.clone());
+        remote.run_on(worker, Box::new(move |worker| furnish(worker, log, to_others, loads, flights))).await;
     }
     let addresses = Addresses {
         admin: admin_listener.local_addr().unwrap_or(config.admin.address),
@@ -218,8 +220,9 @@ fn furnish(
     access_log: Option<crate::telemetry::access_log::AccessLog>,
     remote: Remote,
     loads: Arc<PerWorker<Load>>,
+    flights: Arc<Flights>,
 ) {
-    let proxy = Rc::new(Proxy { worker: worker.clone(), pool: Pool::new(worker.clone()), access_log });
+    let proxy = Rc::new(Proxy { worker: worker.clone(), pool: Pool::new(worker.clone()), access_log, flights });
     Front::install(worker.clone(), proxy.clone(), remote, loads);
     let housekeeping = proxy;
     drop(tokio::task::spawn_local(async move {

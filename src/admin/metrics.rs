@@ -4,6 +4,7 @@ use crate::base::address::Location;
 use crate::base::clock;
 use crate::health::Availability;
 use crate::ring::fingerprint;
+use crate::route::Route;
 use crate::snapshot::Snapshot;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::membership::Seen;
@@ -11,8 +12,8 @@ use crate::snapshot::upstream::Upstream;
 use crate::store::health::StoreHealth;
 use crate::telemetry::cells::HistogramSums;
 use crate::telemetry::labels::CheckResult;
+use crate::telemetry::labels::Coalesced;
 use crate::telemetry::labels::ErrorReason;
-use crate::telemetry::labels::FillResult;
 use crate::telemetry::labels::HeldBack;
 use crate::telemetry::labels::LockResult;
 use crate::telemetry::labels::LockUse;
@@ -83,6 +84,24 @@ fn requests(exposition: &mut Exposition, snapshot: &Snapshot) {
             series.value(&[route.name.as_str()], count as f64);
         }
     });
+    let coalescing = || {
+        let coalesces = |route: &Route| route.action.forward().is_some_and(|forward| forward.coalesce.is_some());
+        snapshot.routes.routes().iter().enumerate().filter(move |(_, route)| coalesces(route))
+    };
+    exposition.family(&metrics::COALESCE_WAITING, |series| {
+        for (index, route) in coalescing() {
+            let count = snapshot.route_stats[index].sum(|cell| cell.waiting.get());
+            series.value(&[route.name.as_str()], count as f64);
+        }
+    });
+    exposition.family(&metrics::COALESCED, |series| {
+        for (index, route) in coalescing() {
+            for role in Coalesced::ALL {
+                let count = snapshot.route_stats[index].sum(|cell| cell.coalesced[*role as usize].get());
+                series.value(&[route.name.as_str(), role.as_str()], count as f64);
+            }
+        }
+    });
 }
 
 fn upstreams(exposition: &mut Exposition, snapshot: &Snapshot) {
@@ -104,12 +123,6 @@ fn upstreams(exposition: &mut Exposition, snapshot: &Snapshot) {
             if let Some(heat) = &upstream.heat {
                 series.value(&[upstream.name.as_str()], heat.len() as f64);
             }
-        }
-    });
-    exposition.family(&metrics::FILLS, |series| {
-        for (upstream, result) in each(snapshot, FillResult::ALL).filter(|(upstream, _)| upstream.past.is_some()) {
-            let count = upstream.stats.sum(|cell| cell.fills[*result as usize].get());
-            series.value(&[upstream.name.as_str(), result.as_str()], count as f64);
         }
     });
     exposition.family(&metrics::RETRIES, |series| {

@@ -6,6 +6,5 @@ pub mod dice;
 pub mod files;
 pub mod hash;
 pub mod ids;
-pub mod moment;
 pub mod token;
 pub mod units;

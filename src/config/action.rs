@@ -22,7 +22,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 /// Keys of a route that mean nothing unless an endpoint is asked.
-const OF_FORWARDING: [&str; 11] = [
+const OF_FORWARDING: [&str; 12] = [
     "key",
     "on_missing_key",
     "via",
@@ -34,6 +34,7 @@ const OF_FORWARDING: [&str; 11] = [
     "upgrade",
     "tunnel_timeout",
     "serialize",
+    "coalesce",
 ];
 /// How a redirect's target may begin.
 const BEGINNINGS: [&str; 6] = ["http://", "https://", "{scheme}://", "/", "{path}", "{path_and_query}"];

@@ -70,6 +70,7 @@ pub fn full() -> String {
         ("[[route]]", "route"),
         ("[route.retry]", "route.retry"),
         ("[route.serialize]", "route.serialize"),
+        ("[route.coalesce]", "route.coalesce"),
         ("[upstream.cache]", "upstream.*"),
         ("[upstream.cache.ring]", "upstream.*.ring"),
         ("[upstream.cache.transition]", "upstream.*.transition"),

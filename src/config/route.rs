@@ -1,7 +1,6 @@
 //! `[[route]]` and its `retry`.
 use super::action;
 use super::diagnostic::did_you_mean;
-use super::fill;
 use super::listener;
 use super::serialize;
 use super::table::Found;
@@ -23,6 +22,7 @@ use crate::route::access::Access;
 use crate::route::action::Action;
 use crate::route::action::Forward;
 use crate::route::action::OnMissingKey;
+use crate::route::coalesce::Coalesce;
 use crate::route::host::HostPattern;
 use crate::route::path::PathPattern;
 use crate::snapshot::settings::Upstream;
@@ -88,6 +88,7 @@ fn forward(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>, ma
     let via = section.bool(reader, "via");
     let upgrade = upgrade(reader, section);
     let tunnel_timeout = section.duration(reader, "tunnel_timeout");
+    let coalesce = coalesce(reader, section);
     let on_missing_key = match section.choice(reader, "on_missing_key") {
         "reject" => OnMissingKey::Reject,
         "client_ip" => OnMissingKey::ClientIp,
@@ -101,13 +102,13 @@ fn forward(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>, ma
         return None;
     };
     let mut forward = Forward::new(UpstreamName::new(&wanted.value), self::key(reader, section, &key, upstream, known));
-    forward.fill = fill::read(reader, section, &key, &forward.upstream, known);
     forward.timeout = timeout.unwrap_or(forward.timeout);
     forward.upgrade = upgrade;
     forward.tunnel_timeout = tunnel_timeout.unwrap_or(forward.tunnel_timeout);
     (forward.retry, forward.via, forward.on_missing_key) = (retry, via, on_missing_key);
     forward.serialize = serialize::read(reader, section, upstream, forward.key.is_some());
     forward.path = path;
+    forward.coalesce = coalesce.map(Box::new);
     forward.request_headers = action::field_edits(reader, section, "request_headers", "route.request_headers");
     Some(forward)
 }
@@ -253,16 +254,25 @@ fn retry(reader: &mut Reader<'_>, section: &Section<'_>) -> policy::Settings {
     }
 }
 
-/// Gives routes that have no name of their own, and whose hosts and path another one matches too, their listeners' names with it.
-pub fn tell_apart(routes: &mut [Found<Route>]) {
-    let names: Vec<RouteName> = routes.iter().map(|route| route.value.name.clone()).collect();
-    for route in routes.iter_mut().map(|route| &mut route.value) {
-        let listeners: Vec<&str> = route.matcher.listeners.iter().map(ListenerName::as_str).collect();
-        let is_shared = names.iter().filter(|name| **name == route.name).count() > 1;
-        if is_shared && !listeners.is_empty() && route.name == route.matcher.default_name() {
-            route.name = RouteName::new(&format!("{}@{}", route.name, listeners.join(",")));
-        }
+fn coalesce(reader: &mut Reader<'_>, route: &Section<'_>) -> Option<Coalesce> {
+    if !route.has("coalesce") {
+        return None;
     }
+    let section = route.table(reader, "coalesce", "route.coalesce");
+    section.check_names(reader);
+    let default = Coalesce::default();
+    let mut share_headers = Vec::new();
+    for name in section.texts(reader, "share_headers") {
+        if !crate::head::is_token(name.value.as_bytes()) {
+            reader.problem(&name.place, format!("\"{}\" is not a field name; write \"cookie\"", name.value));
+        }
+        share_headers.push(name.value.to_ascii_lowercase());
+    }
+    Some(Coalesce {
+        wait: section.duration(reader, "wait").unwrap_or(default.wait),
+        max_body: section.size(reader, "max_body").unwrap_or(default.max_body),
+        share_headers,
+    })
 }
 
 /// Notes routes that match the same requests, and names that stand twice.

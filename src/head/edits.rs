@@ -110,6 +110,12 @@ impl Edits {
         &self.added
     }
 
+    /// All fields of `head` as they go on: those that are kept, then the added ones.
+    pub fn resulting<'a>(&'a self, head: &'a Head) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let kept = head.fields().iter().enumerate().filter(|(index, _)| !self.is_dropped(*index));
+        kept.map(|(_, field)| (head.name_of(field), head.value_of(field))).chain(self.added())
+    }
+
     /// The added fields as names and values, in order.
     pub fn added(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.added.iter().map(|(name, value)| (name.of(&self.lines), value.of(&self.lines)))

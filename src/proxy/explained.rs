@@ -42,6 +42,9 @@ struct Told {
     /// What that one is to the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<&'static str>,
+    /// What the answer has to do with those of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coalesced: Option<&'static str>,
     attempts: u32,
     generation: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,6 +109,7 @@ fn told(ctx: &RequestContext) -> Told {
         owner,
         endpoint: upstream.zip(ctx.slot).map(|(upstream, slot)| name(upstream, slot)),
         position: ctx.position.map(|position| position.as_str()),
+        coalesced: ctx.coalesced.map(|coalesced| coalesced.as_str()),
         attempts: ctx.attempts,
         generation: ctx.view.generation,
         fingerprint: upstream.map(ring).map(|fingerprint| fingerprint.to_string()),

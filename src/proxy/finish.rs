@@ -86,6 +86,7 @@ fn record(ctx: &RequestContext, duration: std::time::Duration) -> RequestRecord<
         upstream: upstream.map(|upstream| upstream.name.as_str()),
         endpoint: endpoint.map(|endpoint| endpoint.id.as_str()),
         position: ctx.position,
+        coalesced: ctx.coalesced,
         method: head.method_text(),
         host: head.authority(),
         path: head.target(),

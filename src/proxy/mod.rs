@@ -2,11 +2,11 @@
 pub mod admission;
 pub mod attempt;
 pub mod body;
+pub mod coalesce;
 pub mod context;
 pub mod error;
 pub mod exchange;
 pub mod explained;
-pub mod fill;
 pub mod finish;
 pub mod forward;
 pub mod forward_h2;
@@ -42,6 +42,8 @@ use crate::worker::Worker;
 use crate::worker::buffers::Draft;
 use body::Downstream;
 use body::RequestBody;
+use coalesce::Share;
+use coalesce::table::Flights;
 use context::ConnInfo;
 use context::RequestContext;
 use error::Kind;
@@ -49,6 +51,7 @@ use error::ProxyError;
 use finish::Finish;
 use response::Response;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// A request that says something else than it means.
 const BAD_REQUEST: Kind = Kind::Request(RefusalKind::BadRequest);
@@ -62,12 +65,16 @@ pub struct Proxy {
     pub pool: Pool,
     /// Where finished requests are written down, if they are.
     pub access_log: Option<AccessLog>,
+    /// What is on its way for several askers, on all workers.
+    pub flights: Arc<Flights>,
 }
 
 /// What a request gets.
 enum Answer<D> {
     /// An endpoint's answer.
     OfEndpoint(attempt::Answer<D>),
+    /// An endpoint's answer that others may get, too.
+    Shared(Box<Share>),
     /// Ours, by the route.
     Own(own::Own),
 }
@@ -86,13 +93,14 @@ impl Proxy {
         match self.answer(&mut finish, body).await {
             // 9 reply
             Ok(Answer::OfEndpoint(answer)) => Response::forwarded(finish, answer),
+            Ok(Answer::Shared(share)) => Response::shared(finish, share),
             Ok(Answer::Own(own)) => Response::own(finish, own),
             Err(error) => Response::of_error(finish, &error),
         }
     }
 
     async fn answer<D: Downstream>(
-        &self,
+        self: &Rc<Self>,
         ctx: &mut RequestContext,
         body: Box<RequestBody<D>>,
     ) -> Result<Answer<D>, ProxyError> {
@@ -116,14 +124,10 @@ impl Proxy {
             // In a box: requests that take no turns should not carry the room of waiting for one.
             Box::pin(serialize::enter(self, ctx, serialize, forward)).await?;
         }
-        // A cache that fetches what it has only just come to own: whoever owned it before is asked first.
-        let body = match &forward.fill {
-            None => body,
-            Some(fill) => match Box::pin(fill::ask(self, ctx, forward, fill, body)).await {
-                Ok(answer) => return Ok(Answer::OfEndpoint(answer)),
-                Err(body) => body,
-            },
-        };
+        if coalesce::concerns(ctx, forward) {
+            // In a box: requests that have nothing to do with others should not carry the room.
+            return Box::pin(coalesce::answer(self, ctx, forward, view.upstream(upstream), body)).await;
+        }
         // 6 ring, 7 pool, 8 forward: for one candidate after the other
         attempt::run(self, ctx, forward, view.upstream(upstream), body).await.map(Answer::OfEndpoint)
     }

@@ -4,6 +4,7 @@ use crate::head::Method;
 use crate::http1::framing::BodyLength;
 use crate::proxy::attempt::Answer;
 use crate::proxy::body::Downstream;
+use crate::proxy::coalesce::Share;
 use crate::proxy::error::Kind;
 use crate::proxy::error::ProxyError;
 use crate::proxy::exchange::Exchange;
@@ -37,6 +38,8 @@ enum Body<D> {
     /// Our own: the whole of it, and what of that was not taken yet.
     Own(usize, Bytes),
     Exchange(Exchange<D>),
+    /// One that others get, too.
+    Shared(Box<Share>),
 }
 
 impl<D: Downstream> Response<D> {
@@ -49,6 +52,18 @@ impl<D: Downstream> Response<D> {
         upgrade::grant(&mut draft);
         finish.status = draft.head.status();
         Self { draft, body: Body::Exchange(exchange), finish }
+    }
+
+    /// An endpoint's answer that others get, too.
+    pub fn shared(mut finish: Finish, share: Box<Share>) -> Self {
+        let mut draft = finish.proxy().worker.buffers.take_draft();
+        draft.head = share.head().clone();
+        let Draft { head, edits, .. } = &mut *draft;
+        headers::to_client(head, edits);
+        finish.edit_response(&mut draft);
+        explained::tell(&finish, &mut draft);
+        finish.status = draft.head.status();
+        Self { draft, body: Body::Shared(share), finish }
     }
 
     /// An answer that no endpoint gives.
@@ -83,6 +98,7 @@ impl<D: Downstream> Response<D> {
             Body::Own(..) if matches!(self.draft.head.status(), 204 | 304) => BodyLength::Empty,
             Body::Own(whole, _) => BodyLength::Length(*whole as u64),
             Body::Exchange(exchange) => exchange.response_length(),
+            Body::Shared(share) => share.length(),
         }
     }
 
@@ -94,7 +110,7 @@ impl<D: Downstream> Response<D> {
     /// Whether somebody takes what the client still has to send.
     pub fn takes_rest(&self) -> bool {
         match &self.body {
-            Body::Own(..) => false,
+            Body::Own(..) | Body::Shared(_) => false,
             Body::Exchange(exchange) => exchange.takes_rest(),
         }
     }
@@ -136,6 +152,7 @@ impl<D: Downstream> Response<D> {
                 self.finish.bytes_in = exchange.received();
                 ready!(step)
             }
+            Body::Shared(share) => ready!(share.poll_data(cx, out)),
         };
         match &step {
             Ok(Step::Data(count)) => self.finish.bytes_out += *count as u64,
@@ -150,6 +167,7 @@ impl<D: Downstream> Response<D> {
         match &self.body {
             Body::Own(_, rest) => rest.is_empty() || self.finish.head().method() == Method::Head,
             Body::Exchange(exchange) => exchange.is_over(),
+            Body::Shared(share) => share.is_over(),
         }
     }
 
@@ -158,6 +176,7 @@ impl<D: Downstream> Response<D> {
         match &mut self.body {
             Body::Own(..) => None,
             Body::Exchange(exchange) => exchange.take_trailers(),
+            Body::Shared(share) => share.take_trailers(),
         }
     }
 
@@ -165,7 +184,7 @@ impl<D: Downstream> Response<D> {
     /// client's connection may carry another.
     pub fn poll_rest_of_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match &mut self.body {
-            Body::Own(..) => Poll::Ready(true),
+            Body::Own(..) | Body::Shared(_) => Poll::Ready(true),
             Body::Exchange(exchange) => {
                 let rest = exchange.poll_rest_of_request(cx);
                 self.finish.bytes_in = exchange.received();
@@ -201,12 +220,19 @@ impl<D: Downstream> Response<D> {
             self.finish.error = Some(reply::of(Kind::of_client(fault)).word);
             return;
         }
+        if matches!(&self.body, Body::Shared(share) if share.is_cut()) {
+            self.finish.error = Some(reply::of(Kind::ClientTimeout).word);
+            return;
+        }
         self.finish.error = Some(match error {
             BodyError::Timeout => "upstream_timeout",
             BodyError::Refused(_) => "bad_upstream_response",
             _ => "upstream_reset",
         });
-        let (proxy, ctx) = self.finish.parts();
-        proxy.note_broken_body(ctx);
+        // The endpoint of a shared answer is blamed once, not by everybody who gets it.
+        if let Body::Exchange(_) = &self.body {
+            let (proxy, ctx) = self.finish.parts();
+            proxy.note_broken_body(ctx);
+        }
     }
 }

@@ -1,4 +1,5 @@
 //! What a route does; doing it is `proxy`'s.
+use super::coalesce::Coalesce;
 use super::fields::FieldEdits;
 use super::rewrite::PathEdit;
 use super::serialize::Serialize;
@@ -58,8 +59,6 @@ pub struct Forward {
     pub retry: policy::Settings,
     /// Whether `Via` is added.
     pub via: bool,
-    /// Whose caches fetch by it, if they do.
-    pub fill: Option<Fill>,
     /// What is changed in the path before an endpoint is asked. The key is that of the path as it came.
     pub path: PathEdit,
     /// What is changed in a request's fields, after everything Ringway changes itself.
@@ -70,15 +69,8 @@ pub struct Forward {
     pub tunnel_timeout: Duration,
     /// Which requests take turns, if any do.
     pub serialize: Option<Arc<Serialize>>,
-}
-
-/// The caches that fetch by a route: one that has only just come to own a key gets it from whoever owned it before.
-#[derive(Debug, Clone)]
-pub struct Fill {
-    /// The caches' upstream.
-    pub upstream: UpstreamName,
-    /// What their requests are keyed by there; `None` only while a configuration is read.
-    pub key: Option<KeySpec>,
+    /// How requests that ask for the same are answered by one exchange, if they are. In a box: most routes have none.
+    pub coalesce: Option<Box<Coalesce>>,
 }
 
 /// What to do with a request that has no key.
@@ -95,16 +87,6 @@ pub enum OnMissingKey {
 impl Action {
     /// How it goes to an upstream, if it does.
     pub fn forward(&self) -> Option<&Forward> {
-        match self {
-            Self::Forward(forward) => Some(forward),
-            Self::Redirect(_) | Self::Respond(_) => None,
-        }
-    }
-}
-
-impl Action {
-    /// The same, to be changed.
-    pub fn forward_mut(&mut self) -> Option<&mut Forward> {
         match self {
             Self::Forward(forward) => Some(forward),
             Self::Redirect(_) | Self::Respond(_) => None,
@@ -147,12 +129,12 @@ impl Forward {
             timeout: Duration::from_secs(60),
             retry: policy::Settings::default(),
             via: true,
-            fill: None,
             path: PathEdit::default(),
             request_headers: FieldEdits::default(),
             upgrade: vec![Arc::from("websocket")],
             tunnel_timeout: Duration::from_secs(3600),
             serialize: None,
+            coalesce: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! the file's order), then the one that asks for more (methods, fields, listeners), then the first in the file.
 pub mod access;
 pub mod action;
+pub mod coalesce;
 pub mod fields;
 pub mod host;
 pub mod path;
@@ -104,6 +105,7 @@ pub struct EqualRoutes(
 #[derive(Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Route>,
+    coalesces: bool,
 }
 
 impl RouteTable {
@@ -118,7 +120,14 @@ impl RouteTable {
                 return Err(EqualRoutes(first, second));
             }
         }
-        Ok(Self { routes })
+        let coalesces = routes.iter().any(|route| route.action.forward().is_some_and(|to| to.coalesce.is_some()));
+        Ok(Self { routes, coalesces })
+    }
+
+    /// Whether some route answers several requests by one exchange.
+    #[inline]
+    pub fn coalesces(&self) -> bool {
+        self.coalesces
     }
 
     /// A route by its place.

@@ -5,8 +5,8 @@ use crate::telemetry::cells::HistogramCells;
 use crate::telemetry::cells::PerWorker;
 use crate::telemetry::cells::StatusCells;
 use crate::telemetry::labels::CheckResult;
+use crate::telemetry::labels::Coalesced;
 use crate::telemetry::labels::ErrorReason;
-use crate::telemetry::labels::FillResult;
 use crate::telemetry::labels::LockResult;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RefusedReason;
@@ -46,6 +46,10 @@ pub struct RouteCell {
     pub key_missing: Counter,
     /// Requests that came too soon for the route's limit.
     pub rate_limited: Counter,
+    /// Requests by how they got another's answer, or why they did not.
+    pub coalesced: [Counter; Coalesced::ALL.len()],
+    /// Requests that wait for another's answer to begin.
+    pub waiting: Gauge,
 }
 
 /// One worker's count of locks for one thing.
@@ -70,8 +74,6 @@ pub struct UpstreamCell {
     pub duration: HistogramCells,
     /// Exchanges by [`Position`] of the endpoint.
     pub positions: [Counter; Position::ALL.len()],
-    /// Questions to previous owners of keys by [`FillResult`].
-    pub fills: [Counter; FillResult::ALL.len()],
     /// Retries by [`RetryReason`].
     pub retries: [Counter; RetryReason::ALL.len()],
     /// Retries that the budget refused.

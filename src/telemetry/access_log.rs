@@ -232,6 +232,10 @@ fn json(record: &RequestRecord<'_>, out: &mut Vec<u8>) {
     object.optional("upstream", record.upstream.map(str::as_bytes));
     object.optional("endpoint", record.endpoint.map(str::as_bytes));
     object.optional("position", record.position.map(|position| position.as_str().as_bytes()));
+    // Only where it means something: most routes have no such field.
+    if let Some(coalesced) = record.coalesced {
+        object.string("coalesced", coalesced.as_str().as_bytes());
+    }
     object.string("method", record.method);
     object.optional("host", record.host);
     object.string("path", record.path);
@@ -371,6 +375,7 @@ fn text(record: &RequestRecord<'_>, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::labels::Coalesced;
     use crate::telemetry::labels::Position;
 
     fn record<'a>(path: &'a [u8]) -> RequestRecord<'a> {
@@ -381,6 +386,7 @@ mod tests {
             upstream: Some("cache"),
             endpoint: Some("c1"),
             position: Some(Position::Owner),
+            coalesced: None,
             method: b"GET",
             host: Some(b"example.com"),
             path,
@@ -427,6 +433,9 @@ mod tests {
         assert_eq!(String::from_utf8(line.clone()).unwrap(), golden);
         let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(value["path"], "/a\"b\u{fffd}\n");
+        line.clear();
+        json(&RequestRecord { coalesced: Some(Coalesced::Local), ..record(b"/") }, &mut line);
+        assert!(String::from_utf8_lossy(&line).contains(r#""position":"owner","coalesced":"local","method":"GET""#));
         line.clear();
         text(&record(b"/x"), &mut line);
         assert_eq!(

@@ -40,20 +40,6 @@ labels! {
 }
 
 labels! {
-    /// What came of asking a key's previous owner for a cache.
-    FillResult {
-        /// It had the answer.
-        Hit = "hit",
-        /// It had none.
-        Miss = "miss",
-        /// It could not be reached, or did not answer in time.
-        Failed = "failed",
-        /// The request was such a question itself, which a cache has passed on: it went to the origin.
-        Returned = "returned",
-    }
-}
-
-labels! {
     /// How an endpoint failed.
     ErrorReason {
         /// It refused, or cannot be reached.
@@ -92,6 +78,28 @@ labels! {
         Status503 = "503",
         /// The endpoint answered 504.
         Status504 = "504",
+    }
+}
+
+labels! {
+    /// What a request of a route that coalesces got its answer by.
+    Coalesced {
+        /// It was the first to ask: an endpoint was asked for it, and its answer was there for others.
+        Filler = "filler",
+        /// By the answer that another got in this proxy.
+        Local = "local",
+        /// By an exchange of its own, after it had waited for another's answer for too long.
+        Timeout = "timeout",
+        /// By an exchange of its own: an answer that may not be shared came a moment ago.
+        HitForMiss = "hit_for_miss",
+        /// By an exchange of its own: the answer it waited for may not be shared.
+        Unshared = "unshared",
+        /// By an exchange of its own: those it waited for failed, one after the other.
+        Failed = "failed",
+        /// By an exchange of its own: what it says keeps it for itself.
+        Bypass = "bypass",
+        /// By an exchange of its own: there was no room for one more answer to be kept.
+        Full = "full",
     }
 }
 

@@ -54,7 +54,6 @@ families! {
     UPSTREAM_ERRORS = Counter "ringway_upstream_errors_total" ["upstream", "endpoint", "reason"] "Exchanges with an endpoint that failed.";
     POSITIONS = Counter "ringway_requests_by_position_total" ["upstream", "position"] "Attempts by what the endpoint is to the key; the share of owner is the affinity ratio.";
     HOT_KEYS = Gauge "ringway_hot_keys" ["upstream"] "Keys that are shared by several endpoints now, because each has too large a part of the requests; no series where hot_keys is off.";
-    FILLS = Counter "ringway_fills_total" ["upstream", "result"] "What previous owners of keys were asked for the caches that own them now: hit, miss, failed (not reached, or no answer within a second); returned: requests that a cache passed on although they were such questions, which went to the origin. No series unless a route fills the upstream.";
     RETRIES = Counter "ringway_retries_total" ["upstream", "reason"] "Further attempts, by why the one before failed.";
     BUDGET_EXHAUSTED = Counter "ringway_retry_budget_exhausted_total" ["upstream"] "Retries that the budget did not allow.";
     ENDPOINT_UP = Gauge "ringway_endpoint_up" ["upstream", "endpoint"] "1 when the endpoint may get requests, 0 when it is down, ejected or draining (a panic does not raise it).";
@@ -82,6 +81,8 @@ families! {
     LOCK_ACQUIRE = Histogram "ringway_lock_acquire_seconds" ["use", "result"] "Time from asking for a lock to what came of it: granted, queue_full, timeout, store_lost.";
     LOCK_HELD = Histogram "ringway_lock_held_seconds" ["use"] "Time from a lock to its release.";
     LOCK_WAITERS = Gauge "ringway_lock_waiters" ["use"] "Who waits for a lock now.";
+    COALESCED = Counter "ringway_coalesced_total" ["route", "role"] "Requests of a route with coalesce, by how they got their answer: filler (an endpoint was asked, for others too), local (by another's exchange), and for themselves by timeout, hit_for_miss, unshared, failed, bypass, full.";
+    COALESCE_WAITING = Gauge "ringway_coalesce_waiting" ["route"] "Requests that wait for another's answer to begin.";
     RING_GENERATION = Gauge "ringway_ring_generation" [] "The published snapshot; rises with each change of settings or membership.";
     RING_POINTS = Gauge "ringway_ring_points" ["upstream"] "Points on the ring.";
     RING_BUILD = Gauge "ringway_ring_build_seconds" ["upstream"] "Time the ring took to build and verify.";

@@ -1,4 +1,5 @@
 //! One finished request, as the access log tells it. Formats are `access_log`'s.
+use crate::telemetry::labels::Coalesced;
 use crate::telemetry::labels::Position;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub struct RequestRecord<'a> {
     pub endpoint: Option<&'a str>,
     /// What that endpoint is to the key.
     pub position: Option<Position>,
+    /// What its answer has to do with those of others; nothing on routes that do not coalesce.
+    pub coalesced: Option<Coalesced>,
     /// The method's bytes.
     pub method: &'a [u8],
     /// The host as received.

@@ -352,6 +352,7 @@ address = "127.0.0.1:{base+9}"
 address = "127.0.0.1:{base}"
 protocols = ["http1"]
 idle_timeout = "300s"
+header_timeout = "60s"
 max_connections = 12000
 [[listener]]
 address = "127.0.0.1:{base+1}"

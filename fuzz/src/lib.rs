@@ -4,7 +4,9 @@
 //! implementation that stands here.
 pub mod chunked_body;
 pub mod configuration;
+pub mod dns_message;
 pub mod key;
+pub mod log_line;
 pub mod path;
 pub mod proxy_header;
 pub mod request_head;

@@ -14,6 +14,7 @@ use crate::telemetry::cells::HistogramSums;
 use crate::telemetry::labels::CheckResult;
 use crate::telemetry::labels::Coalesced;
 use crate::telemetry::labels::ErrorReason;
+use crate::telemetry::labels::FillResult;
 use crate::telemetry::labels::HeldBack;
 use crate::telemetry::labels::LockResult;
 use crate::telemetry::labels::LockUse;
@@ -123,6 +124,12 @@ fn upstreams(exposition: &mut Exposition, snapshot: &Snapshot) {
             if let Some(heat) = &upstream.heat {
                 series.value(&[upstream.name.as_str()], heat.len() as f64);
             }
+        }
+    });
+    exposition.family(&metrics::FILLS, |series| {
+        for (upstream, result) in each(snapshot, FillResult::ALL).filter(|(upstream, _)| upstream.past.is_some()) {
+            let count = upstream.stats.sum(|cell| cell.fills[*result as usize].get());
+            series.value(&[upstream.name.as_str(), result.as_str()], count as f64);
         }
     });
     exposition.family(&metrics::RETRIES, |series| {

@@ -14,13 +14,19 @@ pub mod view;
 mod tests;
 
 use crate::analysis::explain;
+use crate::analysis::explain::Explanation;
 use crate::base::clock;
 use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
+use crate::base::moment;
 use crate::control::ControlError;
 use crate::control::Drain;
+use crate::control::archive;
+use crate::control::archive::Past;
+use crate::control::archive::PastError;
 use crate::control::history::History;
 use crate::head::Client;
+use crate::snapshot::Snapshot;
 use crate::snapshot::handle::SnapshotHandle;
 use crate::telemetry::logging::Throttle;
 use crate::telemetry::settings::Level;
@@ -289,7 +295,7 @@ impl Admin {
         let Some(asked) = Asked::parse(query) else {
             return problem(
                 StatusCode::BAD_REQUEST,
-                "explain takes url=, and may take method=, header=NAME: VALUE, client_ip=, listener=",
+                "explain takes url=, and may take method=, header=NAME: VALUE, client_ip=, listener=, at=",
             );
         };
         let (head, secure) = match explain::request(&asked.url, &asked.method, &asked.headers) {
@@ -297,8 +303,9 @@ impl Admin {
             Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
         };
         let client = Client { ip: asked.client_ip, secure };
-        match explain::explain(&self.snapshots.load(), asked.listener.as_deref(), &head, &client) {
-            Ok(explanation) => json(StatusCode::OK, &explanation),
+        let snapshot = self.snapshots.load();
+        match explain::explain(&snapshot, asked.listener.as_deref(), &head, &client) {
+            Ok(explanation) => self.explained(&snapshot, explanation, asked.at.as_deref()),
             Err(error) => problem(StatusCode::NOT_FOUND, &error.to_string()),
         }
     }
@@ -306,9 +313,37 @@ impl Admin {
     /// With `key=` the key itself; with `url=` the request, if it leads to this upstream.
     fn explain_in(&self, name: &str, query: &str) -> Reply {
         let Some(key) = pairs(query).find(|(name, _)| name == "key") else { return self.explain(query) };
-        match explain::explain_key(&self.snapshots.load(), &UpstreamName::new(name), key.1.as_bytes()) {
-            Some(explanation) => json(StatusCode::OK, &explanation),
+        let at = pairs(query).find(|(name, _)| name == "at").map(|(_, at)| at);
+        let snapshot = self.snapshots.load();
+        match explain::explain_key(&snapshot, &UpstreamName::new(name), key.1.as_bytes()) {
+            Some(explanation) => self.explained(&snapshot, explanation, at.as_deref()),
             None => problem(StatusCode::NOT_FOUND, "there is no such upstream"),
+        }
+    }
+
+    /// An explanation of now, or made one of the moment that is asked about.
+    fn explained(&self, snapshot: &Snapshot, explanation: Explanation, at: Option<&str>) -> Reply {
+        let Some(at) = at else { return json(StatusCode::OK, &explanation) };
+        let at = match moment::parse(at, clock::since_epoch()) {
+            Ok(at) => at,
+            Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        let upstream = explanation.upstream.as_deref().map(UpstreamName::new);
+        let Some(upstream) = upstream.and_then(|name| snapshot.upstream_named(&name)) else {
+            return problem(StatusCode::NOT_FOUND, "this request leads to no upstream, so nobody owned its key");
+        };
+        match archive::ring_at(&self.history.changes(), &upstream.name, &upstream.ring, at) {
+            Ok(Past { ring, since, cause, generation }) => {
+                let then = Explanation {
+                    at: Some(clock::rfc3339(at)),
+                    since: Some((clock::rfc3339(since), cause.as_str())),
+                    generation,
+                    ..explanation.in_ring(upstream, &ring)
+                };
+                json(StatusCode::OK, &then)
+            }
+            Err(error @ PastError::Changing(_)) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            Err(error) => problem(StatusCode::NOT_FOUND, &error.to_string()),
         }
     }
 

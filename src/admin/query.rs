@@ -14,13 +14,15 @@ pub struct Asked {
     pub client_ip: IpAddr,
     /// The listener it comes in by.
     pub listener: Option<String>,
+    /// The moment it is about; `None`: now.
+    pub at: Option<String>,
 }
 
 impl Asked {
     /// Reads a query; `None` when it asks for something else.
     pub fn parse(query: &str) -> Option<Self> {
         let (mut url, mut method, mut headers) = (None, "GET".to_string(), Vec::new());
-        let (mut client_ip, mut listener) = (IpAddr::V4(Ipv4Addr::LOCALHOST), None);
+        let (mut client_ip, mut listener, mut at) = (IpAddr::V4(Ipv4Addr::LOCALHOST), None, None);
         for (name, value) in pairs(query) {
             match name.as_str() {
                 "url" => url = Some(value),
@@ -31,10 +33,11 @@ impl Asked {
                 }
                 "client_ip" => client_ip = value.parse().ok()?,
                 "listener" => listener = Some(value),
+                "at" => at = Some(value),
                 _ => return None,
             }
         }
-        Some(Self { url: url?, method, headers, client_ip, listener })
+        Some(Self { url: url?, method, headers, client_ip, listener, at })
     }
 }
 

@@ -6,13 +6,13 @@ use crate::control::apply;
 use crate::control::build;
 use crate::control::history::Cause;
 use crate::control::history::Change;
+use crate::control::history::RingChanged;
 use crate::control::state::Desired;
 use crate::control::state::State;
 use crate::health::check::HealthCheck;
 use crate::health::check::Question;
 use crate::hotkeys;
 use crate::hotkeys::meter::Hot;
-use crate::ring::fingerprint;
 use crate::snapshot::Snapshot;
 use crate::snapshot::endpoint::Found;
 use crate::snapshot::heat::Rates;
@@ -83,10 +83,10 @@ fn process() -> Process {
 fn the_shapes_of_the_api_are_frozen() {
     let (snapshot, drain, drained) = snapshot();
     let upstream = &snapshot.upstreams[0];
-    let rings = vec![(upstream.name.clone(), 0.25, fingerprint::of(upstream.ring.settings(), upstream.ring.members()))];
+    let rings = vec![RingChanged::of(&upstream.name, None, &upstream.ring, 0.25)];
     let what = vec!["endpoint cache/c2: weight 1 -> 2".to_string()];
     let at = Duration::from_secs(1_767_225_600);
-    let changes = [Change { at, cause: Cause::File, what, generation: 2, rings }];
+    let changes = [Arc::new(Change { at, cause: Cause::File, what, generation: 2, rings })];
     let status = serde_json::to_value(view::status(&snapshot, &process())).unwrap();
     let mut shapes = json!({
         "/api/v1/status": status,

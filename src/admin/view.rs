@@ -2,7 +2,6 @@
 use super::ports::Process;
 use crate::base::clock;
 use crate::base::ids::ListenerName;
-use crate::base::ids::UpstreamName;
 use crate::control::Drain;
 use crate::control::apply;
 use crate::control::history;
@@ -15,6 +14,7 @@ use crate::snapshot::membership::Membership;
 use crate::snapshot::upstream::Upstream as Group;
 use serde::Deserialize;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// `/api/v1/status`
@@ -412,13 +412,13 @@ pub struct Moved {
 }
 
 /// The last changes, newest first.
-pub fn history(changes: &[history::Change]) -> Vec<Change> {
-    let moved = |(upstream, moved, fingerprint): &(UpstreamName, f64, fingerprint::Fingerprint)| Moved {
-        upstream: upstream.to_string(),
-        moved: *moved,
-        fingerprint: fingerprint.to_string(),
+pub fn history(changes: &[Arc<history::Change>]) -> Vec<Change> {
+    let moved = |ring: &history::RingChanged| Moved {
+        upstream: ring.upstream.to_string(),
+        moved: ring.moved,
+        fingerprint: ring.fingerprint.to_string(),
     };
-    let change = |change: &history::Change| Change {
+    let change = |change: &Arc<history::Change>| Change {
         time: clock::rfc3339(change.at),
         cause: change.cause.as_str().to_string(),
         what: change.what.clone(),

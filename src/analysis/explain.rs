@@ -1,5 +1,6 @@
 //! A request to its route, its key, its candidates, and why each would be used or skipped.
 use crate::base::clock;
+use crate::base::ids::EndpointId;
 use crate::base::ids::ListenerName;
 use crate::base::ids::UpstreamName;
 use crate::head::Client;
@@ -9,6 +10,9 @@ use crate::health::Availability;
 use crate::http1::limits::Limits;
 use crate::http1::parse;
 use crate::key::HashKey;
+use crate::ring::Ring;
+use crate::ring::Slot;
+use crate::ring::fingerprint;
 use crate::route::Miss;
 use crate::route::action::Action;
 use crate::route::action::Forward;
@@ -38,16 +42,28 @@ pub struct Explanation {
     pub hash: Option<String>,
     /// Whether the key is hot now: then the first candidates share it.
     pub hot: bool,
+    /// The cache that is asked first since it owned the key until lately, on a route that fills others; absent when there is none.
+    pub fill_from: Option<String>,
     /// The first candidate; absent without a key.
     pub owner: Option<String>,
     /// Whether its answer may be that of others who ask for the same, or why not; absent where the route does not coalesce.
     pub coalesce: Option<String>,
     /// All candidates in order; without a key the order is that of the ring's endpoints.
     pub candidates: Vec<Candidate>,
+    /// The moment it is about, RFC 3339 in UTC; absent: now. Then nothing is known of health and load, and the routes are those of
+    /// now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// Since when that ring was in force, and by what: `start`, `file`, `discovery` ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<(String, &'static str)>,
     /// The snapshot it was explained by.
     pub generation: u64,
     /// The ring's fingerprint, when there is one.
     pub fingerprint: Option<String>,
+    /// The key's bytes.
+    #[serde(skip)]
+    pub key_bytes: Option<Vec<u8>>,
 }
 
 /// One candidate.
@@ -177,11 +193,22 @@ pub fn explain(
     let source = extracted.and_then(|extracted| forward.key.as_ref().map(|key| key.source_text(extracted.source)));
     let mut explanation = of_key(snapshot, upstream, extracted.map(|extracted| extracted.key));
     explanation.route = route.name.to_string();
+    explanation.fill_from = fill_from(snapshot, forward, head, client);
     explanation.target = target.map(|target| target.escape_ascii().to_string());
     explanation.key = extracted.map(|_| scratch.escape_ascii().to_string());
+    explanation.key_bytes = extracted.map(|_| scratch);
     explanation.source = source.map(str::to_string);
     explanation.coalesce = forward.coalesce.as_ref().map(|coalesce| coalesced(coalesce, forward, head, client));
     Ok(explanation)
+}
+
+/// Whom the caches' routes ask before their origin.
+fn fill_from(snapshot: &Snapshot, forward: &Forward, head: &Head, client: &Client) -> Option<String> {
+    let fill = forward.fill.as_ref()?;
+    let upstream = snapshot.upstream_named(&fill.upstream)?;
+    let key = fill.key.as_ref()?.extract(head, client, &mut Vec::new())?;
+    let slot = upstream.previous_owner(key.key.0, clock::now())?;
+    Some(upstream.endpoint(slot).id.to_string())
 }
 
 fn coalesced(coalesce: &Coalesce, forward: &Forward, head: &Head, client: &Client) -> String {
@@ -199,7 +226,28 @@ pub fn explain_key(snapshot: &Snapshot, name: &UpstreamName, key: &[u8]) -> Opti
     let hash = HashKey(upstream.settings.ring.hash.hash(key));
     let mut explanation = of_key(snapshot, upstream, Some(hash));
     explanation.key = Some(key.escape_ascii().to_string());
+    explanation.key_bytes = Some(key.to_vec());
     Some(explanation)
+}
+
+impl Explanation {
+    /// The same key in another ring of its upstream, of which nothing but the ring is known: neither health nor load.
+    pub fn in_ring(mut self, upstream: &Upstream, ring: &Ring) -> Self {
+        let address = |id: &EndpointId| {
+            let slot = upstream.ring.slot(id).map(|slot| upstream.endpoint(slot).address.to_string());
+            slot.unwrap_or_else(|| "(gone)".into())
+        };
+        let hash = self.key_bytes.as_deref().map(|key| ring.settings().hash.hash(key));
+        let candidate = |slot: Slot| {
+            let id = ring.id(slot);
+            Candidate { id: id.to_string(), address: address(id), role: None, skipped: None }
+        };
+        self.candidates = ring.candidates(hash.unwrap_or_default()).map(candidate).collect();
+        self.owner = hash.and_then(|hash| ring.owner(hash)).map(|slot| ring.id(slot).to_string());
+        self.hash = hash.map(|hash| format!("{hash:016x}"));
+        self.fingerprint = Some(fingerprint::of(ring.settings(), ring.members()).to_string());
+        self
+    }
 }
 
 fn of_key(snapshot: &Snapshot, upstream: &Upstream, key: Option<HashKey>) -> Explanation {
@@ -231,7 +279,7 @@ fn of_key(snapshot: &Snapshot, upstream: &Upstream, key: Option<HashKey>) -> Exp
         let skipped = Some("weight 0".into());
         candidates.push(Candidate { id: member.id.to_string(), address, skipped, role: None });
     }
-    let fingerprint = crate::ring::fingerprint::of(upstream.ring.settings(), upstream.ring.members());
+    let fingerprint = fingerprint::of(upstream.ring.settings(), upstream.ring.members());
     Explanation {
         upstream: Some(upstream.name.to_string()),
         hash: key.map(|key| format!("{:016x}", key.0)),

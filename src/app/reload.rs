@@ -22,6 +22,7 @@ use crate::control::Published;
 use crate::control::build::BuildError;
 use crate::control::guard;
 use crate::control::history::Cause;
+use crate::control::history::RingChanged;
 use crate::lifecycle::signals::Intent;
 use crate::lifecycle::signals::Signals;
 use crate::lifecycle::systemd;
@@ -331,7 +332,9 @@ fn describe(published: &Published) -> String {
     let rings: Vec<String> = published
         .rings
         .iter()
-        .map(|(name, moved, fingerprint)| format!("{name}: {:.2}% of keys moved, ring {fingerprint}", moved * 100.0))
+        .map(|RingChanged { upstream, moved, fingerprint, .. }| {
+            format!("{upstream}: {:.2}% of keys moved, ring {fingerprint}", moved * 100.0)
+        })
         .collect();
     let rings = if rings.is_empty() { "no key moved".to_string() } else { rings.join("; ") };
     let warning = match published.breaches.as_slice() {

@@ -6,5 +6,6 @@ pub mod dice;
 pub mod files;
 pub mod hash;
 pub mod ids;
+pub mod moment;
 pub mod token;
 pub mod units;

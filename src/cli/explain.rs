@@ -82,6 +82,9 @@ fn by_proxy(args: &ExplainArgs, fields: &[(String, String)], admin: &str) -> any
     if let Some(listener) = &args.listener {
         query.push_str(&format!("&listener={}", encode(listener)));
     }
+    if let Some(at) = &args.at {
+        query.push_str(&format!("&at={}", encode(at)));
+    }
     let explanation = Door::of(&args.door, admin)?.call("GET", &format!("/api/v1/explain?{query}"))?;
     print(args, &explanation);
     Ok(OK)
@@ -94,6 +97,12 @@ fn print(args: &ExplainArgs, explanation: &serde_json::Value) {
         return;
     }
     let text = |name: &str| explanation[name].as_str().unwrap_or("-").to_string();
+    if let (Some(at), [since, cause]) =
+        (explanation["at"].as_str(), [0, 1].map(|part| explanation["since"][part].as_str()))
+    {
+        let (since, cause) = (since.unwrap_or("-"), cause.unwrap_or("-"));
+        say!("at          {at}  the ring was in force since {since}, by {cause}; health of that moment is not known");
+    }
     say!("route       {}", text("route"));
     if let Some(answer) = explanation["answer"].as_str() {
         return say!("answer      {answer}");
@@ -109,6 +118,9 @@ fn print(args: &ExplainArgs, explanation: &serde_json::Value) {
         say!("coalesce    {coalesce}");
     }
     say!("owner  {}", explanation["owner"].as_str().unwrap_or("(no key: two endpoints at random, the less busy one)"));
+    if let Some(cache) = explanation["fill_from"].as_str() {
+        say!("fill from   {cache}, who owned the key until lately; the owner after it");
+    }
     say!("candidates");
     for candidate in explanation["candidates"].as_array().into_iter().flatten() {
         let text = |name: &str| candidate[name].as_str().unwrap_or("-").to_string();

@@ -89,7 +89,8 @@ skipped for. With -c it is what the file says; with --admin it is what the runni
 EXAMPLES
   ringway explain -c ringway.toml https://shop.example.com/cart?id=7
   ringway explain -c ringway.toml /cart -H 'cookie: sid=abc' -X POST --client-ip 10.1.2.3
-  ringway explain --admin http://127.0.0.1:9900 /cart --json";
+  ringway explain --admin http://127.0.0.1:9900 /cart --json
+  ringway explain --admin http://127.0.0.1:9900 /cart --at 12:03     who owned it then, by the last 100 changes";
 
 pub(super) const STATUS: &str = "\
 EXAMPLES

@@ -173,6 +173,9 @@ pub struct ExplainArgs {
     /// The client's address
     #[arg(long, default_value = "127.0.0.1")]
     client_ip: IpAddr,
+    /// With --admin: who owned the key at that moment, "2026-11-25T12:03:00Z", "12:03" (UTC) or "5m" (ago)
+    #[arg(long, value_name = "TIME", conflicts_with = "config", allow_hyphen_values = true)]
+    at: Option<String>,
     /// The listener the request comes in by; the first one if not given
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,

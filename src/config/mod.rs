@@ -4,6 +4,7 @@ pub mod action;
 pub mod diagnostic;
 pub mod discovery;
 pub mod files;
+pub mod fill;
 pub mod health_check;
 pub mod keys;
 pub mod listener;
@@ -206,7 +207,9 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
             routes.extend(route::read(reader, &section, &known));
         }
     }
+    route::tell_apart(&mut routes);
     route::check_unique(reader, &routes);
+    fill::find_keys(reader, &mut routes);
     let start = &tops[0].place;
     if tops.iter().all(|top| !top.has("listener")) {
         reader.problem(

@@ -1,6 +1,7 @@
 //! `[[route]]` and its `retry`.
 use super::action;
 use super::diagnostic::did_you_mean;
+use super::fill;
 use super::listener;
 use super::serialize;
 use super::table::Found;
@@ -102,6 +103,7 @@ fn forward(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>, ma
         return None;
     };
     let mut forward = Forward::new(UpstreamName::new(&wanted.value), self::key(reader, section, &key, upstream, known));
+    forward.fill = fill::read(reader, section, &key, &forward.upstream, known);
     forward.timeout = timeout.unwrap_or(forward.timeout);
     forward.upgrade = upgrade;
     forward.tunnel_timeout = tunnel_timeout.unwrap_or(forward.tunnel_timeout);
@@ -251,6 +253,18 @@ fn retry(reader: &mut Reader<'_>, section: &Section<'_>) -> policy::Settings {
         on,
         budget: section.share(reader, "budget").unwrap_or(default.budget),
         backoff: section.duration(reader, "backoff").unwrap_or(default.backoff),
+    }
+}
+
+/// Gives routes that have no name of their own, and whose hosts and path another one matches too, their listeners' names with it.
+pub fn tell_apart(routes: &mut [Found<Route>]) {
+    let names: Vec<RouteName> = routes.iter().map(|route| route.value.name.clone()).collect();
+    for route in routes.iter_mut().map(|route| &mut route.value) {
+        let listeners: Vec<&str> = route.matcher.listeners.iter().map(ListenerName::as_str).collect();
+        let is_shared = names.iter().filter(|name| **name == route.name).count() > 1;
+        if is_shared && !listeners.is_empty() && route.name == route.matcher.default_name() {
+            route.name = RouteName::new(&format!("{}@{}", route.name, listeners.join(",")));
+        }
     }
 }
 

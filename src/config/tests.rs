@@ -275,6 +275,37 @@ fn hot_keys_are_for_caches_and_for_whoever_asks() {
 }
 
 #[test]
+fn a_route_that_fills_has_the_keys_of_the_caches() {
+    let text = |front: &str, fill: &str| {
+        format!(
+            "[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:0\"\n[[listener]]\nname = \"b\"\naddress = \"127.0.0.1:1\"\n\
+             [[route]]\nupstream = \"c\"\n{front}\n[[route]]\nlisteners = [\"b\"]\n{fill}\n\
+             [upstream.c]\nendpoints = [{{ id = \"1\", address = \"127.0.0.1:2\" }}, {{ id = \"2\", address = \"127.0.0.1:3\" }}]\n\
+             [upstream.o]\nendpoints = [{{ id = \"1\", address = \"127.0.0.1:4\" }}]\n"
+        )
+    };
+    let by = |front: &str, fill: &str| -> Vec<String> {
+        let config = parse("f.toml", &text(front, fill), &|_| None).unwrap();
+        let fill = config.routes[1].action.forward().unwrap().fill.clone().unwrap();
+        assert!(config.routes[1].name.as_str() == "/@b", "both match the same paths");
+        fill.key.unwrap().texts().map(str::to_string).collect()
+    };
+    let to_origin = "upstream = \"o\"\nfill_for = \"c\"";
+    assert_eq!(by("key = [\"path\"]", to_origin), ["path"]);
+    assert_eq!(by("key = [\"path\"]\nstrip_prefix = \"/x\"", &format!("{to_origin}\nkey = [\"host\"]")), ["host"]);
+    let check = |front: &str, fill: &str, expected: &str| {
+        let told = problems(&text(front, fill));
+        assert!(told.len() == 1 && told[0].contains(expected), "{told:?}");
+    };
+    check("key = [\"path\"]\nstrip_prefix = \"/x\"", to_origin, "changes the path");
+    check("key = [\"client_ip\"]", to_origin, "keyed by the client's address");
+    check("key = [\"path\"]", "upstream = \"o\"\nfill_for = \"d\"", "there is no [upstream.d]");
+    check("key = [\"path\"]", "upstream = \"c\"\nkey = [\"path\"]\nfill_for = \"c\"", "may wait for itself");
+    let other = "key = [\"path\"]\n[[route]]\nupstream = \"c\"\npath_prefix = \"/p\"\nkey = [\"host\"]";
+    check(other, to_origin, "have different keys");
+}
+
+#[test]
 fn what_is_not_there_at_all_is_told() {
     let empty = problems("");
     assert_eq!(empty.len(), 2, "{empty:?}");
@@ -340,7 +371,9 @@ fn the_reference_and_full_toml_come_from_the_table() {
 
 #[test]
 fn the_files_we_ship_have_no_problems() {
-    for name in ["minimal.toml", "full.toml", "cache-fleet.toml", "sticky.toml", "from-nginx.toml"] {
+    for name in
+        ["minimal.toml", "full.toml", "cache-fleet.toml", "cache-fleet-fill.toml", "sticky.toml", "from-nginx.toml"]
+    {
         let path = format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"));
         let config = load(Path::new(&path)).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(config.warnings, []);

@@ -80,6 +80,7 @@ pub fn read(
     let ramp = if is_cache { CACHE_RAMP } else { defaults.ramp };
     upstream.ramp = transition.duration(reader, "ramp").unwrap_or(ramp);
     upstream.guard = guard(reader, &transition);
+    upstream.fill_window = transition.duration(reader, "fill_window").unwrap_or(defaults.fill_window);
     let outlier = section.table(reader, "outlier", "upstream.*.outlier");
     upstream.outlier = self::outlier(reader, &outlier);
     if section.has("health_check") {

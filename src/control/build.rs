@@ -10,6 +10,7 @@ use crate::control::apply;
 use crate::control::guard;
 use crate::control::guard::Breach;
 use crate::control::heat;
+use crate::control::history::RingChanged;
 use crate::control::state::Counters;
 use crate::control::state::Desired;
 use crate::control::state::Group;
@@ -21,7 +22,6 @@ use crate::lock::registry::Locks;
 use crate::ring;
 use crate::ring::Member;
 use crate::ring::Ring;
-use crate::ring::fingerprint;
 use crate::ring::movement;
 use crate::ring::verify;
 use crate::route::EqualRoutes;
@@ -95,9 +95,10 @@ pub fn build(
         group.is_lost &= is_discovered;
         let breach = before.and_then(|before| guard::breach(&before.settings.guard, before, &group));
         breaches.extend(breach.map(|breach| (settings.name.clone(), breach)));
+        group.remember_for(desired.fill_window(settings), before.and_then(|before| before.past.as_ref()), now);
         if before.is_none_or(|before| !Arc::ptr_eq(&before.ring, &group.ring)) {
-            let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
-            rings.push((settings.name.clone(), group.change.moved, fingerprint));
+            let ring = before.map(|before| &*before.ring);
+            rings.push(RingChanged::of(&settings.name, ring, &group.ring, group.change.moved));
         }
         groups.insert(settings.name.clone(), group);
     }
@@ -184,10 +185,10 @@ pub fn repopulate(
         return Ok(Repopulated::Held(breach));
     }
     group.membership = before.membership.clone();
+    group.remember_for(before.past.as_ref().map(|past| past.window), before.past.as_ref(), now);
     let mut rings = Vec::new();
     if !Arc::ptr_eq(&before.ring, &group.ring) {
-        let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
-        rings.push((upstream.clone(), group.change.moved, fingerprint));
+        rings.push(RingChanged::of(upstream, Some(&before.ring), &group.ring, group.change.moved));
     }
     state.members.insert(upstream.clone(), members);
     let before = state.groups.insert(upstream.clone(), group);
@@ -214,6 +215,8 @@ fn is_same_set(one: &[Address], other: &[Address]) -> bool {
 /// The same world with the masks of now.
 pub fn rebuild_masks(state: &mut State, last: &Snapshot) -> Snapshot {
     state.serial += 1;
+    let now = clock::now();
+    state.groups.values_mut().for_each(|group| group.note_era(now));
     Snapshot {
         generation: last.generation,
         serial: state.serial,
@@ -260,6 +263,7 @@ fn build_group(
         mask: Mask::default(),
         transition: None,
         heat: None,
+        past: None,
         budget: before.map_or_else(Default::default, |before| before.budget.clone()),
         stats: before.map_or_else(|| Arc::new(PerWorker::new(workers)), |before| before.stats.clone()),
         membership: None,
@@ -364,6 +368,7 @@ fn upstream_of(group: &Group) -> Upstream {
         mask: group.mask.clone(),
         heat: group.heat.as_ref().map(|known| known.view.clone()),
         transition: group.transition.clone(),
+        past: group.past.clone(),
         budget: group.budget.clone(),
         stats: group.stats.clone(),
         membership: group.membership.clone(),

@@ -2,11 +2,13 @@
 use super::Approved;
 use super::Control;
 use super::Published;
+use super::archive::Before;
 use super::build;
 use super::build::Repopulated;
 use super::guard;
 use super::guard::Breach;
 use super::history::Cause;
+use super::history::RingChanged;
 use super::state::Desired;
 use super::state::State;
 use crate::base::clock;
@@ -122,7 +124,7 @@ impl Control {
         if let Some(membership) = self.state.memberships.get(upstream) {
             membership.apply.observe(update.at.elapsed());
         }
-        let moved = published.rings.first().map_or(0.0, |(_, moved, _)| moved * 100.0);
+        let moved = published.rings.first().map_or(0.0, |ring| ring.moved * 100.0);
         let told = what.join(", ");
         tracing::info!(%upstream, generation = published.generation, moved_percent = moved, "Members have changed: {told}.");
         self.remember(if update.is_approved { Cause::Approved } else { Cause::Discovery }, what, published.rings);
@@ -144,7 +146,11 @@ impl Control {
             %upstream, moved_percent = moved * 100.0,
             "Members are HELD until `ringway approve` or `ringway reload --force`, the last good ones stay: {why}: {}.", what.join(", ")
         );
-        self.remember(Cause::Held, what, vec![(upstream.clone(), moved, fingerprint)]);
+        self.remember(
+            Cause::Held,
+            what,
+            vec![RingChanged { upstream: upstream.clone(), moved, fingerprint, before: Before::Forgotten }],
+        );
     }
 
     /// Nothing waits for a person's word any more.

@@ -1,5 +1,6 @@
 //! One task owns everything that changes: it waits for an event, applies it, builds, publishes. The rules are `apply`'s.
 pub mod apply;
+pub mod archive;
 pub mod build;
 pub mod checks;
 pub mod guard;
@@ -7,6 +8,7 @@ pub mod heat;
 pub mod history;
 mod members;
 pub mod naming;
+mod past;
 mod ramps;
 pub mod state;
 
@@ -32,6 +34,7 @@ use heat::Rounds;
 use history::Cause;
 use history::Change;
 use history::History;
+use history::RingChanged;
 use state::Desired;
 use state::State;
 use std::collections::BTreeMap;
@@ -91,8 +94,8 @@ pub enum ControlError {
 pub struct Published {
     /// The snapshot's generation.
     pub generation: u64,
-    /// Each upstream whose ring changed: its name, the share of the key space that moved, its fingerprint now.
-    pub rings: Vec<(UpstreamName, f64, Fingerprint)>,
+    /// Each upstream whose ring changed.
+    pub rings: Vec<RingChanged>,
     /// What of it was more than a guard allows, and was done all the same.
     pub breaches: Vec<(UpstreamName, Breach)>,
 }
@@ -272,7 +275,7 @@ impl Control {
         Ok(drained)
     }
 
-    fn remember(&self, cause: Cause, what: Vec<String>, rings: Vec<(UpstreamName, f64, Fingerprint)>) {
+    fn remember(&self, cause: Cause, what: Vec<String>, rings: Vec<RingChanged>) {
         let (at, generation) = (clock::since_epoch(), self.state.generation);
         self.history.add(Change { at, cause, what, generation, rings });
     }

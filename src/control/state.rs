@@ -24,6 +24,7 @@ use crate::route::Route;
 use crate::route::rate_limit::RateLimit;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::membership::Membership;
+use crate::snapshot::past::Past;
 use crate::snapshot::settings;
 use crate::snapshot::stats;
 use crate::snapshot::transition::Transition;
@@ -121,6 +122,8 @@ pub struct Group {
     pub transition: Option<Arc<Transition>>,
     /// Its hot keys, where they are looked for.
     pub heat: Option<heat::Known>,
+    /// Who owned which key a moment ago, if a route fills its caches.
+    pub past: Option<Past>,
     /// Its retries.
     pub budget: Arc<RetryBudget>,
     /// Its counters.
@@ -182,6 +185,16 @@ impl Known {
 }
 
 impl Desired {
+    /// How far back it is noted who owned which key of an upstream; `None` when no route fills its caches.
+    pub fn fill_window(&self, upstream: &settings::Upstream) -> Option<Duration> {
+        let fills = |route: &Route| {
+            let fill = route.action.forward().and_then(|forward| forward.fill.as_ref());
+            fill.is_some_and(|fill| fill.upstream == upstream.name)
+        };
+        let is_wanted = !upstream.fill_window.is_zero() && self.routes.iter().any(fills);
+        is_wanted.then_some(upstream.fill_window)
+    }
+
     /// The names to look up, and how often; the shorter time when two upstreams want the same name.
     pub fn names(&self) -> HashMap<HostPort, Duration> {
         let mut names = HashMap::new();

@@ -35,7 +35,7 @@ use std::time::Duration;
 pub type Answer<D> = (Box<Draft>, Exchange<D>);
 
 /// One attempt whose outcome may call for another.
-struct Failed<D> {
+pub(super) struct Failed<D> {
     failure: Failure,
     error: ProxyError,
     /// Bytes of the request that were written.
@@ -159,7 +159,7 @@ impl<D: Downstream> Failed<D> {
         }
     }
 
-    fn into_body(self) -> Box<RequestBody<D>> {
+    pub(super) fn into_body(self) -> Box<RequestBody<D>> {
         match self.rest {
             Rest::Body(body) => body,
             Rest::Answer(answer) => answer.1.into_request(),
@@ -168,7 +168,7 @@ impl<D: Downstream> Failed<D> {
 }
 
 /// No attempt follows: what was kept of the request's body is forgotten.
-fn commit<D: Downstream>(mut answer: Answer<D>) -> Answer<D> {
+pub(super) fn commit<D: Downstream>(mut answer: Answer<D>) -> Answer<D> {
     answer.1.commit();
     answer
 }
@@ -265,7 +265,7 @@ async fn once<D: Downstream>(
 }
 
 /// What it means that there is no connection.
-fn unconnected<D>(
+pub(super) fn unconnected<D>(
     proxy: &Proxy,
     upstream: &Upstream,
     endpoint: &Endpoint,
@@ -291,7 +291,7 @@ fn unconnected<D>(
 }
 
 /// What a failed exchange means: for the endpoint's record, for the retry policy and for the client.
-fn classify<D>(
+pub(super) fn classify<D>(
     proxy: &Proxy,
     upstream: &Upstream,
     endpoint: &Endpoint,

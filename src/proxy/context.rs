@@ -104,6 +104,8 @@ pub struct RequestContext {
     pub route: Option<RouteIndex>,
     /// The key, once found.
     pub key: Option<Extracted>,
+    /// The upstream that is asked in place of the route's: the caches that it fills.
+    pub instead: Option<UpstreamIndex>,
     /// The endpoint of the last attempt.
     pub slot: Option<Slot>,
     /// What that endpoint is to the key.
@@ -150,6 +152,7 @@ impl RequestContext {
             started,
             route: None,
             key: None,
+            instead: None,
             slot: None,
             position: None,
             coalesced: None,
@@ -189,14 +192,29 @@ impl RequestContext {
         }
     }
 
+    /// Begins to ask an endpoint of another upstream than the route's, where it has been counted in. That is no attempt.
+    pub fn enter_instead(&mut self, worker: usize, upstream: UpstreamIndex, slot: Slot) {
+        (self.instead, self.slot, self.is_in_flight) = (Some(upstream), Some(slot), true);
+        let upstream = self.upstream();
+        if upstream.balance.is_some() {
+            upstream.stats.of(worker).in_flight.inc();
+        }
+    }
+
+    /// Ends that without an answer: the route's own upstream is asked.
+    pub fn leave_instead(&mut self, worker: usize) {
+        self.leave(worker);
+        (self.instead, self.slot) = (None, None);
+    }
+
     /// The request's head.
     pub fn head(&self) -> &Head {
         &self.request.head
     }
 
-    /// The upstream of the route, once found, if it has one.
+    /// The upstream of the route, once found, if it has one, or the one that is asked in its place.
     pub fn upstream_index(&self) -> Option<UpstreamIndex> {
-        self.route.and_then(|route| self.view.upstream_of(route))
+        self.instead.or_else(|| self.route.and_then(|route| self.view.upstream_of(route)))
     }
 
     /// The upstream of the route.

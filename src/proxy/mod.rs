@@ -7,6 +7,7 @@ pub mod context;
 pub mod error;
 pub mod exchange;
 pub mod explained;
+pub mod fill;
 pub mod finish;
 pub mod forward;
 pub mod forward_h2;
@@ -124,6 +125,14 @@ impl Proxy {
             // In a box: requests that take no turns should not carry the room of waiting for one.
             Box::pin(serialize::enter(self, ctx, serialize, forward)).await?;
         }
+        // A cache that fetches what it has only just come to own: whoever owned it before is asked first.
+        let body = match &forward.fill {
+            None => body,
+            Some(fill) => match Box::pin(fill::ask(self, ctx, forward, fill, body)).await {
+                Ok(answer) => return Ok(Answer::OfEndpoint(answer)),
+                Err(body) => body,
+            },
+        };
         if coalesce::concerns(ctx, forward) {
             // In a box: requests that have nothing to do with others should not carry the room.
             return Box::pin(coalesce::answer(self, ctx, forward, view.upstream(upstream), body)).await;

@@ -22,6 +22,19 @@ struct Difference {
     fresh: Vec<u64>,
 }
 
+/// How slots change from one ring to the next.
+#[derive(Clone, Copy)]
+enum Renumbering {
+    /// As when a weight changes.
+    None,
+    /// Those from one on by the same, as when one member comes or goes. Costs no look-up for each point.
+    Shift {
+        from: u64,
+        by: u64,
+    },
+    Each,
+}
+
 impl Ring {
     /// The ring that [`Ring::build`] makes of `members` with this ring's settings. Costs a pass over memory and a hash for
     /// each point that comes or goes.
@@ -45,14 +58,17 @@ impl Ring {
     }
 
     fn edited(&self, difference: &Difference, count: usize) -> Vec<u64> {
-        let is_renumbered = difference.slots.iter().enumerate().any(|(old, new)| old != *new as usize);
+        let renumbering = difference.renumbering();
         let mut points = Vec::with_capacity(count);
         let copy = |points: &mut Vec<u64>, from: usize, to: usize| {
             let span = &self.points[from..to];
-            if is_renumbered {
-                points.extend(span.iter().map(|point| difference.renumbered(*point)));
-            } else {
-                points.extend_from_slice(span);
+            match renumbering {
+                Renumbering::None => points.extend_from_slice(span),
+                Renumbering::Shift { from, by } => {
+                    let shifted = |point: &u64| point.wrapping_add(if point & SLOT_MASK < from { 0 } else { by });
+                    points.extend(span.iter().map(shifted));
+                }
+                Renumbering::Each => points.extend(span.iter().map(|point| difference.renumbered(*point))),
             }
         };
         let mut fresh = difference.fresh.iter().map(|point| (self.place_for(*point, difference), *point)).peekable();
@@ -141,6 +157,17 @@ impl Difference {
         sort::by_place(&mut difference.gone);
         sort::by_place(&mut difference.fresh);
         difference
+    }
+
+    fn renumbering(&self) -> Renumbering {
+        let step = |old: usize| u64::from(self.slots[old]).wrapping_sub(old as u64);
+        let Some(from) = (0..self.slots.len()).find(|old| step(*old) != 0) else { return Renumbering::None };
+        let by = step(from);
+        if (from..self.slots.len()).all(|old| step(old) == by) {
+            Renumbering::Shift { from: from as u64, by }
+        } else {
+            Renumbering::Each
+        }
     }
 
     /// An old point with its new slot.

@@ -148,6 +148,21 @@ impl Ring {
     /// because slots are in the order of ids.
     #[inline]
     fn ahead(&self, place: u64) -> u64 {
+        let start = place << SLOT_BITS;
+        let index = self.prefixes[(place >> self.prefix_shift) as usize] as usize;
+        // It is one of three nearly always. Which one is chance, and a wrong guess would cost more than to read all.
+        if let Some([first, second, third]) = self.points.get(index..index + 3) {
+            let nearest = if *first < start { *second } else { *first };
+            let nearest = if *second < start { *third } else { nearest };
+            if nearest >= start {
+                return nearest - start;
+            }
+        }
+        self.ahead_of_many(place)
+    }
+
+    #[cold]
+    fn ahead_of_many(&self, place: u64) -> u64 {
         let index = self.first_at(place);
         let point = self.points[if index == self.points.len() { 0 } else { index }];
         point.wrapping_sub(place << SLOT_BITS)

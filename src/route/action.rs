@@ -59,6 +59,8 @@ pub struct Forward {
     pub retry: policy::Settings,
     /// Whether `Via` is added.
     pub via: bool,
+    /// Whose caches fetch by it, if they do.
+    pub fill: Option<Fill>,
     /// What is changed in the path before an endpoint is asked. The key is that of the path as it came.
     pub path: PathEdit,
     /// What is changed in a request's fields, after everything Ringway changes itself.
@@ -71,6 +73,15 @@ pub struct Forward {
     pub serialize: Option<Arc<Serialize>>,
     /// How requests that ask for the same are answered by one exchange, if they are. In a box: most routes have none.
     pub coalesce: Option<Box<Coalesce>>,
+}
+
+/// The caches that fetch by a route: one that has only just come to own a key gets it from whoever owned it before.
+#[derive(Debug, Clone)]
+pub struct Fill {
+    /// The caches' upstream.
+    pub upstream: UpstreamName,
+    /// What their requests are keyed by there; `None` only while a configuration is read.
+    pub key: Option<KeySpec>,
 }
 
 /// What to do with a request that has no key.
@@ -87,6 +98,16 @@ pub enum OnMissingKey {
 impl Action {
     /// How it goes to an upstream, if it does.
     pub fn forward(&self) -> Option<&Forward> {
+        match self {
+            Self::Forward(forward) => Some(forward),
+            Self::Redirect(_) | Self::Respond(_) => None,
+        }
+    }
+}
+
+impl Action {
+    /// The same, to be changed.
+    pub fn forward_mut(&mut self) -> Option<&mut Forward> {
         match self {
             Self::Forward(forward) => Some(forward),
             Self::Redirect(_) | Self::Respond(_) => None,
@@ -129,6 +150,7 @@ impl Forward {
             timeout: Duration::from_secs(60),
             retry: policy::Settings::default(),
             via: true,
+            fill: None,
             path: PathEdit::default(),
             request_headers: FieldEdits::default(),
             upgrade: vec![Arc::from("websocket")],

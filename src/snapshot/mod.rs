@@ -5,6 +5,7 @@ pub mod gate;
 pub mod handle;
 pub mod heat;
 pub mod membership;
+pub mod past;
 pub mod places;
 pub mod settings;
 pub mod stats;

@@ -33,6 +33,8 @@ pub struct Upstream {
     pub ramp: Duration,
     /// What one change of its members may do before a person is asked.
     pub guard: Guard,
+    /// How long after a key went over its previous owner is asked first for what the new one fetches through Ringway (default 60 s).
+    pub fill_window: Duration,
     /// Longest time to connect, a TLS handshake included (default 1 s).
     pub connect_timeout: Duration,
     /// Longest time from a request sent to its response head, for each attempt; `None`: the route's timeout alone.
@@ -110,6 +112,7 @@ impl Upstream {
             hot_keys: None,
             ramp: Duration::ZERO,
             guard: Guard::default(),
+            fill_window: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(1),
             response_timeout: None,
             body_timeout: Duration::from_secs(300),

@@ -7,6 +7,7 @@ use crate::telemetry::cells::StatusCells;
 use crate::telemetry::labels::CheckResult;
 use crate::telemetry::labels::Coalesced;
 use crate::telemetry::labels::ErrorReason;
+use crate::telemetry::labels::FillResult;
 use crate::telemetry::labels::LockResult;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RefusedReason;
@@ -74,6 +75,8 @@ pub struct UpstreamCell {
     pub duration: HistogramCells,
     /// Exchanges by [`Position`] of the endpoint.
     pub positions: [Counter; Position::ALL.len()],
+    /// Questions to previous owners of keys by [`FillResult`].
+    pub fills: [Counter; FillResult::ALL.len()],
     /// Retries by [`RetryReason`].
     pub retries: [Counter; RetryReason::ALL.len()],
     /// Retries that the budget refused.

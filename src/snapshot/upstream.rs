@@ -10,6 +10,7 @@ use crate::ring::candidates::Candidates;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::heat::Heat;
 use crate::snapshot::membership::Membership;
+use crate::snapshot::past::Past;
 use crate::snapshot::settings;
 use crate::snapshot::stats;
 use crate::snapshot::transition::Transition;
@@ -38,6 +39,8 @@ pub struct Upstream {
     pub heat: Option<Arc<Heat>>,
     /// What goes over to new owners just now; nothing most of the time.
     pub transition: Option<Arc<Transition>>,
+    /// Who owned which key a moment ago; nothing unless a route fills its caches.
+    pub past: Option<Past>,
     /// Retries granted, over all workers.
     pub budget: Arc<RetryBudget>,
     /// Its counters.
@@ -132,6 +135,13 @@ impl Upstream {
     pub fn replicas(&self, key_hash: u64, now: Instant) -> impl Iterator<Item = (usize, Slot)> {
         let is_fit = move |slot: Slot| self.mask.is_open(slot) && !self.hides(key_hash, slot, now);
         self.candidates(key_hash, now).enumerate().filter(move |(_, slot)| is_fit(*slot))
+    }
+
+    /// Who owned a key before the one that owns it now, if that has changed lately and it may be asked.
+    pub fn previous_owner(&self, key_hash: u64, now: Instant) -> Option<Slot> {
+        let past = self.past.as_ref()?;
+        let owner = self.candidates(key_hash, now).find(|slot| self.mask.is_open(*slot))?;
+        past.previous(self, key_hash, owner, now)
     }
 
     /// What is known of an endpoint, in a word; one that goes gradually is draining from the beginning.

@@ -40,6 +40,20 @@ labels! {
 }
 
 labels! {
+    /// What came of asking a key's previous owner for a cache.
+    FillResult {
+        /// It had the answer.
+        Hit = "hit",
+        /// It had none.
+        Miss = "miss",
+        /// It could not be reached, or did not answer in time.
+        Failed = "failed",
+        /// The request was such a question itself, which a cache has passed on: it went to the origin.
+        Returned = "returned",
+    }
+}
+
+labels! {
     /// How an endpoint failed.
     ErrorReason {
         /// It refused, or cannot be reached.

@@ -12,6 +12,7 @@ pub mod program;
 pub mod python;
 pub mod register;
 pub mod tls;
+pub mod varnish;
 
 use ringway::base::clock;
 use std::net::{SocketAddr, TcpListener};

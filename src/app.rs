@@ -2,6 +2,7 @@
 mod desk;
 mod ending;
 mod error;
+mod fleet;
 mod plan;
 mod reload;
 mod upgrade;
@@ -21,6 +22,7 @@ use crate::config::mask;
 use crate::config::watch::ConfigWatch;
 use crate::control::Control;
 use crate::control::ControlHandle;
+use crate::fleet::peers::Peers;
 use crate::lifecycle::descriptors;
 use crate::lifecycle::inheritance::Inheritance;
 use crate::lifecycle::settings::ReloadOn;
@@ -48,6 +50,7 @@ use crate::worker::Remote;
 use crate::worker::Worker;
 use crate::worker::Workers;
 use desk::Desk;
+use fleet::Place;
 use reload::Left;
 use reload::Order;
 use reload::Reloader;
@@ -147,12 +150,14 @@ pub async fn run(
         config,
         path,
         control: control_handle,
-        snapshots,
+        snapshots: snapshots.clone(),
         remote: remote.clone(),
         shared,
         upgrades,
         held: None,
+        place: Place::new(snapshots),
     };
+    reloader.take_place().await;
     log_start(&addresses, count, descriptors);
     systemd::ready();
     on_ready(&addresses);
@@ -160,7 +165,8 @@ pub async fn run(
     let left = reloader.serve(&mut signals, asked, watch.filter(|_| is_watching)).await;
 
     let open = || loads.sum(Load::unfinished);
-    let Reloader { config, shared, upgrades, .. } = reloader;
+    let Reloader { config, shared, upgrades, place, .. } = reloader;
+    let leaving = tokio::spawn(place.leave());
     let ended = match left {
         Left::Told => {
             systemd::stopping();
@@ -174,6 +180,10 @@ pub async fn run(
         }
     };
     workers.stop().await;
+    // It has a deadline of its own.
+    if let Err(error) = leaving.await {
+        tracing::warn!(%error, "The fleet could not be left.");
+    }
     if let Some(access_log) = access_log {
         access_log.close();
     }
@@ -276,6 +286,7 @@ struct SharedState {
     renewals: Renewals,
     certificates: Vec<(ListenerName, Certificate)>,
     held: Option<HeldChange>,
+    peers: Option<Arc<Peers>>,
     config: Vec<(String, String)>,
     admin: Arc<admin::settings::Settings>,
 }
@@ -290,6 +301,7 @@ impl SharedState {
             renewals: Renewals::default(),
             certificates: certificates(config),
             held: None,
+            peers: None,
             config: texts(config),
             admin: Arc::new(config.admin.clone()),
         }

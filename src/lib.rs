@@ -13,7 +13,7 @@
 //!         │               │
 //!       proxy          control  analysis      engines: one request │ one owner of changing state │ pure answers
 //!         │               │                   (they never call each other; they meet in `snapshot`)
-//!       pool         discovery                connections to endpoints │ who belongs to an upstream
+//!       pool      discovery  fleet            connections to endpoints │ who belongs to an upstream │ do others agree
 //!         │             probe                 asks whether endpoints are healthy
 //!         └── wire ───────┤                   HTTP/1.1 heads and bodies on a stream
 //!             worker ─────┤                   one thread's own world: view, buffers, deadlines
@@ -45,6 +45,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod discovery;
+pub mod fleet;
 pub mod head;
 pub mod health;
 pub mod hotkeys;

@@ -18,7 +18,7 @@ const HOUSE: &[&[&str]] = &[
     &["worker"],
     &["wire"],
     &["pool", "probe"],
-    &["discovery"],
+    &["discovery", "fleet"],
     &["proxy", "control", "analysis"],
     &["listener", "admin", "lifecycle"],
     &["config"],

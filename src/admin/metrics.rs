@@ -2,6 +2,7 @@
 use super::ports::Process;
 use crate::base::address::Location;
 use crate::base::clock;
+use crate::fleet::peers::Peers;
 use crate::health::Availability;
 use crate::ring::fingerprint;
 use crate::route::Route;
@@ -37,7 +38,9 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> Result<Vec<u8>, prometh
     endpoints(&mut exposition, snapshot);
     members(&mut exposition, snapshot);
     held(&mut exposition, snapshot);
-    stores(&mut exposition, snapshot);
+    let fleet = process.fleet.as_deref();
+    stores(&mut exposition, snapshot, fleet);
+    self::fleet(&mut exposition, fleet);
     locks(&mut exposition, snapshot);
     rings(&mut exposition, snapshot);
     listeners(&mut exposition, snapshot);
@@ -285,11 +288,23 @@ fn held(exposition: &mut Exposition, snapshot: &Snapshot) {
     });
 }
 
-fn stores(exposition: &mut Exposition, snapshot: &Snapshot) {
+fn fleet(exposition: &mut Exposition, fleet: Option<&Peers>) {
+    let Some(report) = fleet.map(|peers| peers.report(clock::now())) else { return };
+    exposition.family(&metrics::FLEET_PEERS, |series| series.value(&[], report.peers.len() as f64));
+    exposition.family(&metrics::FLEET_AGREEING, |series| series.value(&[], report.agreeing() as f64));
+    exposition.family(&metrics::FLEET_DISAGREEMENT, |series| {
+        series.value(&[], report.disagreement.map_or(0.0, |since| since.as_secs_f64()));
+    });
+    exposition.family(&metrics::FLEET_SKEW, |series| {
+        report.largest_skew_ms().into_iter().for_each(|ahead| series.value(&[], ahead as f64 / 1000.0));
+    });
+}
+
+fn stores(exposition: &mut Exposition, snapshot: &Snapshot, fleet: Option<&Peers>) {
     let seen = snapshot.upstreams.iter().filter_map(|upstream| Some(upstream.membership.as_ref()?.seen()));
     let seen: Vec<Seen> = seen.filter(|seen| seen.store.is_some()).collect();
     let mut stores: BTreeMap<&str, Vec<&StoreHealth>> = BTreeMap::new();
-    for health in seen.iter().filter_map(|seen| seen.store.as_deref()) {
+    for health in seen.iter().filter_map(|seen| seen.store.as_deref()).chain(fleet.map(|peers| &peers.health)) {
         stores.entry(&health.name).or_default().push(health);
     }
     exposition.family(&metrics::STORE_UP, |series| {

@@ -1,5 +1,6 @@
 //! Operators' door: a JSON API on a separate address.
 pub mod auth;
+pub mod fleet;
 pub mod hotkeys;
 pub mod metrics;
 pub mod page;
@@ -210,6 +211,10 @@ impl Admin {
             }
             (&Method::GET, ["api", "v1", "config"]) => self.config(),
             (&Method::GET, ["api", "v1", "history"]) => json(StatusCode::OK, &view::history(&self.history.changes())),
+            (&Method::GET, ["api", "v1", "fleet"]) => match self.operator.process().fleet {
+                Some(peers) => json(StatusCode::OK, &fleet::fleet(&peers)),
+                None => problem(StatusCode::NOT_FOUND, "there is no [fleet] in the configuration"),
+            },
             (&Method::GET, ["api", "v1", "loglevel"]) => self.log_level(),
             (&Method::POST, ["api", "v1", "loglevel"]) => self.set_log_level(body).await,
             (&Method::GET, ["api", "v1", "upstreams", name, "ring"]) => self.ring(name),
@@ -232,7 +237,7 @@ impl Admin {
             ) => problem(StatusCode::METHOD_NOT_ALLOWED, "this takes POST"),
             _ => problem(
                 StatusCode::NOT_FOUND,
-                "there is / (the dashboard), /metrics, /healthz, /readyz, and below /api/v1: status, config, history, loglevel, upstreams, upstreams/U/ring, upstreams/U/hotkeys, explain?url=, upstreams/U/explain?key=, POST reload, POST approve, POST plan, POST loglevel, POST upstreams/U/endpoints/ID/drain, POST upstreams/U/endpoints/ID/undrain",
+                "there is / (the dashboard), /metrics, /healthz, /readyz, and below /api/v1: status, config, history, fleet, loglevel, upstreams, upstreams/U/ring, upstreams/U/hotkeys, explain?url=, upstreams/U/explain?key=, POST reload, POST approve, POST plan, POST loglevel, POST upstreams/U/endpoints/ID/drain, POST upstreams/U/endpoints/ID/undrain",
             ),
         }
     }

@@ -6,6 +6,7 @@ use crate::base::ids::UpstreamName;
 use crate::control::ControlError;
 use crate::control::Drain;
 use crate::control::apply::Drained;
+use crate::fleet::peers::Peers;
 use crate::net::certs::Certificate;
 use crate::telemetry::access_log::AccessLogControl;
 use crate::telemetry::settings::Level;
@@ -77,6 +78,8 @@ pub struct Process {
     pub certificates: Vec<(ListenerName, Certificate)>,
     /// The configuration that guards hold, if there is one.
     pub held: Option<HeldChange>,
+    /// The other proxies of the fleet, if there is one.
+    pub fleet: Option<Arc<Peers>>,
     /// Panics so far.
     pub panics: u64,
     /// The access log, if there is one.

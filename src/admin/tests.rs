@@ -74,6 +74,7 @@ fn process() -> Process {
         renewals: Default::default(),
         certificates: Vec::new(),
         held: None,
+        fleet: None,
         panics: 0,
         access_log: None,
     }

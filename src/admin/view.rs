@@ -1,4 +1,6 @@
 //! The JSON shapes of the API: what operators' scripts read, so they change only by adding.
+use super::fleet;
+use super::fleet::Fleet;
 use super::ports::Process;
 use crate::base::clock;
 use crate::base::ids::ListenerName;
@@ -35,6 +37,9 @@ pub struct Status {
     /// Changes that wait for a person's word; the last good stays meanwhile.
     #[serde(default)]
     pub held: Vec<Held>,
+    /// The other proxies; absent without `[fleet]`.
+    #[serde(default)]
+    pub fleet: Option<Fleet>,
     /// Listeners, in the file's order.
     pub listeners: Vec<Listener>,
     /// Upstreams, by name.
@@ -253,6 +258,7 @@ pub fn status(snapshot: &Snapshot, process: &Process) -> Status {
             last_succeeded: process.reloads.last_succeeded,
         },
         held: held(snapshot, process),
+        fleet: process.fleet.as_ref().map(|peers| fleet::fleet(peers)),
         listeners: snapshot.listeners.iter().map(listener).collect(),
         upstreams: upstreams(snapshot),
     }

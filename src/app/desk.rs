@@ -76,9 +76,9 @@ impl Operator for Desk {
     }
 
     fn process(&self) -> Process {
-        let (not_ready, reloads, renewals, certificates, held) = self.0.with(|state| {
-            (state.not_ready, state.reloads, state.renewals, state.certificates.clone(), state.held.clone())
-        });
+        let (not_ready, reloads, renewals, certificates) =
+            self.0.with(|state| (state.not_ready, state.reloads, state.renewals, state.certificates.clone()));
+        let (held, fleet) = self.0.with(|state| (state.held.clone(), state.peers.clone()));
         Process {
             not_ready,
             uptime: self.0.started.elapsed(),
@@ -87,6 +87,7 @@ impl Operator for Desk {
             renewals,
             certificates,
             held,
+            fleet,
             panics: panics::count(),
             access_log: self.0.access_log.clone(),
         }

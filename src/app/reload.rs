@@ -2,6 +2,7 @@
 use super::Shared;
 use super::certificates;
 use super::desk::Desk;
+use super::fleet::Place;
 use super::start_listener;
 use super::texts;
 use super::upgrade::Event;
@@ -57,6 +58,7 @@ pub(super) struct Reloader {
     pub(super) upgrades: Upgrades,
     /// The configuration that guards hold, if there is one.
     pub(super) held: Option<HeldConfig>,
+    pub(super) place: Place,
 }
 
 /// A configuration that waits for a person's word.
@@ -221,7 +223,14 @@ impl Reloader {
             tracing::warn!("The configuration does more than guards allow: {}", guard::told(&published.breaches));
         }
         self.config = next;
+        self.take_place().await;
         Ok(describe(&published))
+    }
+
+    /// Joins the fleet that the settings name, or leaves it.
+    pub(super) async fn take_place(&mut self) {
+        let peers = self.place.follow(self.config.fleet.as_ref()).await;
+        self.shared.with(|state| state.peers = peers);
     }
 
     /// Why settings were not taken up; if guards hold them, that is noted. What was held before is held since then.

@@ -5,6 +5,7 @@ use super::OK;
 use super::door::Door;
 use super::say::complain;
 use super::say::say;
+use crate::admin::fleet::Fleet;
 use crate::admin::view;
 use anyhow::Context;
 use percent_encoding::NON_ALPHANUMERIC;
@@ -38,6 +39,9 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
         say!("HELD since {}  {whose}: {}", held.since, held.why);
         held.what.iter().for_each(|what| say!("  {what}"));
         say!("  `ringway approve` lets it through");
+    }
+    if let Some(fleet) = &status.fleet {
+        print_fleet(fleet);
     }
     for listener in &status.listeners {
         let tunnels = if listener.tunnels > 0 { format!("  {} upgraded", listener.tunnels) } else { String::new() };
@@ -85,6 +89,26 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
         }
     }
     Ok(OK)
+}
+
+fn print_fleet(fleet: &Fleet) {
+    let state = if fleet.store.up { "" } else { "  its store is LOST" };
+    let (name, count, agreeing) = (&fleet.name, fleet.peers.len(), fleet.agreeing);
+    say!("fleet  {name} and {count} peers by store {}, {agreeing} of them agree{state}", fleet.store.name);
+    for peer in &fleet.peers {
+        let clock = match (peer.clock_ahead_ms, peer.clock_error_ms) {
+            (Some(ahead), Some(error)) => format!("clock {ahead:+} ms (within {error})"),
+            _ => "clock not known yet".into(),
+        };
+        let state = if peer.agrees { "agrees" } else { "DISAGREES" };
+        let Fleet { disagreement_seconds, .. } = fleet;
+        let since = if peer.agrees { String::new() } else { format!(" (somebody has for {disagreement_seconds:.0}s)") };
+        say!("  {:<24} {state}{since}  version {}  generation {}  {clock}", peer.name, peer.version, peer.generation);
+        peer.differs.iter().for_each(|what| say!("    {what}"));
+    }
+    if let Some(problem) = &fleet.problem {
+        say!("    PROBLEM: {problem}");
+    }
 }
 
 fn print_discovery(discovery: &view::Discovery, members: usize) {

@@ -5,6 +5,7 @@ pub mod diagnostic;
 pub mod discovery;
 pub mod files;
 pub mod fill;
+pub mod fleet;
 pub mod health_check;
 pub mod keys;
 pub mod listener;
@@ -27,6 +28,7 @@ use crate::admin;
 use crate::base::ids::UpstreamName;
 use crate::control::state::Desired;
 use crate::discovery::settings::Settings as Discovery;
+use crate::fleet::settings::Settings as Fleet;
 use crate::lifecycle;
 use crate::listener::settings::Settings as Listener;
 use crate::route::Route;
@@ -65,6 +67,8 @@ pub struct Config {
     pub discoveries: BTreeMap<UpstreamName, Arc<Discovery>>,
     /// `[store.NAME]`
     pub stores: BTreeMap<String, Arc<Store>>,
+    /// `[fleet]`
+    pub fleet: Option<Fleet>,
     /// The files it was read from.
     pub sources: Sources,
     /// What works but is hardly wanted.
@@ -161,8 +165,8 @@ fn from_sources(
     if !problems.is_empty() {
         return Err(sorted(problems));
     }
-    let Parts { server, admin, log, listeners, routes, upstreams, discoveries, stores } = parts;
-    Ok(Config { server, admin, log, listeners, routes, upstreams, discoveries, stores, sources, warnings })
+    let Parts { server, admin, log, listeners, routes, upstreams, discoveries, stores, fleet } = parts;
+    Ok(Config { server, admin, log, listeners, routes, upstreams, discoveries, stores, fleet, sources, warnings })
 }
 
 struct Parts {
@@ -174,6 +178,7 @@ struct Parts {
     upstreams: Vec<Upstream>,
     discoveries: BTreeMap<UpstreamName, Arc<Discovery>>,
     stores: BTreeMap<String, Arc<Store>>,
+    fleet: Option<Fleet>,
 }
 
 fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
@@ -199,6 +204,8 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
     }
     listener::check_unique(reader, &listeners);
     let stores = stores(reader, tops);
+    let fleet = single(reader, tops, "fleet");
+    let fleet = if fleet.is_there() { fleet::read(reader, &fleet, &stores) } else { None };
     let (upstreams, discoveries) = upstreams(reader, tops, &stores);
     let known = route::Known { listeners: &listeners, upstreams: &upstreams, discoveries: &discoveries };
     let mut routes = Vec::new();
@@ -241,6 +248,7 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
         upstreams,
         discoveries,
         stores: stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect(),
+        fleet,
     }
 }
 

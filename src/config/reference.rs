@@ -79,6 +79,7 @@ pub fn full() -> String {
         ("[upstream.cache.health_check]", "upstream.*.health_check"),
         (FOUND, "upstream.*.discovery"),
         ("[store.etcd]", "store.*"),
+        ("[fleet]", "fleet"),
     ] {
         write!(text, "\n{header}\n").expect("a text takes all that is written");
         let names: Vec<&str> = super::keys::of_section(section).map(|key| key.name).collect();

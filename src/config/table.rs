@@ -153,6 +153,11 @@ impl<'a> Section<'a> {
         Self { table: None, name, place }
     }
 
+    /// Whether it stands in a file.
+    pub fn is_there(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// Notes keys that do not exist and keys that are missing.
     pub fn check_names(&self, reader: &mut Reader<'_>) {
         for (name, value) in self.table.into_iter().flatten() {

@@ -32,6 +32,12 @@ pub fn of(settings: &Settings, members: &[Member]) -> Fingerprint {
     Fingerprint(PlacementHash::Seeded(0).hash(text.as_bytes()))
 }
 
+/// What decides ownership beside the members, for people: `ringway, 160 vnodes, 2 probes, seed 0`.
+pub fn settings_text(settings: &Settings) -> String {
+    let Settings { algorithm, vnodes, probes, hash } = settings;
+    format!("{}, {vnodes} vnodes, {probes} probes, {}", algorithm.as_str(), hash_name(hash))
+}
+
 /// Tells hashes apart without giving a secret away: a keyed one is named by what it makes of a fixed text.
 fn hash_name(hash: &PlacementHash) -> String {
     match hash {

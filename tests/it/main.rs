@@ -23,6 +23,7 @@ mod etcd;
 mod explained_requests;
 mod faults;
 mod fill;
+mod fleet;
 mod framing;
 mod framing_cases;
 mod grpc;

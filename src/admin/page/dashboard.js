@@ -198,6 +198,28 @@ function hold(held) {
   list.replaceChildren(...held.map(one));
 }
 
+// The other proxies, and who of them gives keys to other endpoints.
+function meet(fleet) {
+  byId("fleet").hidden = !fleet;
+  if (!fleet) return;
+  const store = `store ${fleet.store.name}${fleet.store.up ? "" : " is lost"}`;
+  const parts = [`${fleet.name} and ${fleet.peers.length} peers`, `${fleet.agreeing} agree`, store];
+  if (fleet.disagreement_seconds > 0) parts.push(`disagreement for ${duration(fleet.disagreement_seconds)}`);
+  if (fleet.problem) parts.push(fleet.problem);
+  byId("fleet-summary").textContent = parts.join(" · ");
+  byId("fleet-summary").className = fleet.store.up && fleet.agreeing === fleet.peers.length ? "" : "warn";
+  const line = (peer) => {
+    const cell = (name, kind, ...children) => make("td", { "data-name": name, class: kind }, ...children);
+    const state = make("span", { class: `state ${peer.agrees ? "up" : "failed"}` }, peer.agrees ? "agrees" : "disagrees");
+    const clock = typeof peer.clock_ahead_ms === "number" ? `${peer.clock_ahead_ms > 0 ? "+" : ""}${peer.clock_ahead_ms} ± ${peer.clock_error_ms} ms` : "not known yet";
+    return make("tr", {},
+      cell("Peer", null, make("span", {}, make("b", {}, peer.name), make("br"), make("span", { class: "soft mono" }, peer.instance))),
+      cell("Who owns what", null, make("span", {}, state, ...peer.differs.map((what) => make("div", { class: peer.agrees ? "soft" : "failed" }, what)))),
+      cell("Version", null, peer.version), cell("Generation", "n", String(peer.generation)), cell("Clock", "n", clock));
+  };
+  byId("peers").replaceChildren(...fleet.peers.map(line));
+}
+
 function show(status, heats) {
   const now = performance.now();
   const sums = status.listeners.reduce((sum, listener) => sum + listener.connections, 0);
@@ -207,6 +229,7 @@ function show(status, heats) {
   byId("summary").textContent = parts.join(" · ");
   byId("summary").className = status.ready && status.reloads.last_succeeded ? "" : "warn";
   hold(status.held);
+  meet(status.fleet);
   const all = byId("upstreams");
   status.upstreams.forEach((upstream, at) => {
     const old = all.children[at], fresh = group(upstream, now, heats.get(upstream.name));

@@ -1,0 +1,150 @@
+//! Proxies that tell each other through a real etcd who owns what.
+use crate::harness::etcd::Etcd;
+use crate::harness::program::{Ringway, command};
+use crate::harness::wait_for;
+use crate::hashing::{BY_PATH, fleet as origins, upstream};
+use crate::skip;
+use ringway::base::clock;
+use serde_json::{Value, json};
+
+fn config(etcd: &Etcd, name: &str, upstream: &str) -> String {
+    let store = format!("[store.e]\nengine = \"etcd\"\nendpoints = [\"http://{}\"]\n", etcd.address);
+    format!("{BY_PATH}{upstream}{store}[fleet]\nstore = \"e\"\nname = \"{name}\"\npeers_ttl = \"2s\"\n")
+}
+
+fn told(ringway: &Ringway) -> Value {
+    serde_json::from_str(ringway.admin_get("/api/v1/fleet").unwrap().text()).unwrap()
+}
+
+/// How many peers there are, and how many of them agree.
+fn counts(ringway: &Ringway) -> (usize, u64) {
+    let told = told(ringway);
+    (told["peers"].as_array().unwrap().len(), told["agreeing"].as_u64().unwrap())
+}
+
+#[track_caller]
+fn wait_for_counts(ringway: &Ringway, expected: (usize, u64)) {
+    wait_for(&format!("{expected:?} peers that agree"), || (counts(ringway) == expected).then_some(()));
+}
+
+#[test]
+fn proxies_find_each_other_and_tell_who_disagrees_in_what() {
+    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+    let (_origins, same) = origins(&["a", "b", "c"]);
+    let start = |name: &str| Ringway::start(&config(&etcd, name, &same));
+    let proxies = ["p1", "p2", "p3"].map(start);
+    for proxy in &proxies {
+        wait_for_counts(proxy, (2, 2));
+    }
+    let heavy = same.replace("id = \"b\"", "id = \"b\", weight = 3");
+    proxies[2].rewrite_config(&config(&etcd, "p3", &heavy));
+    wait_for_counts(&proxies[0], (2, 1));
+    wait_for_counts(&proxies[2], (2, 0));
+    let other =
+        told(&proxies[0])["peers"].as_array().unwrap().iter().find(|peer| peer["name"] == "p3").unwrap().clone();
+    assert_eq!(
+        (&other["agrees"], &other["differs"]),
+        (&false.into(), &json!(["upstream u: b weighs 3 there, 1 here"]))
+    );
+    assert!(other["generation"] == 2 && other["rings"]["u"] != told(&proxies[0])["rings"]["u"], "{other}");
+    wait_for("the time of disagreement", || {
+        let metrics = proxies[0].metrics();
+        let counts = (metrics.get("ringway_fleet_peers"), metrics.get("ringway_fleet_peers_agreeing"));
+        (metrics.get("ringway_fleet_disagreement_seconds") > 0.0 && counts == (2.0, 1.0)).then_some(())
+    });
+    let shown = command(&["status", "--admin", &format!("http://{}", proxies[0].admin)]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("fleet  p1 and 2 peers by store e, 1 of them agree"), "{shown}");
+    assert!(shown.contains("DISAGREES") && shown.contains("    upstream u: b weighs 3 there, 1 here"), "{shown}");
+    assert!(proxies[0].stderr().contains("A peer disagrees on who owns what"));
+
+    proxies[2].rewrite_config(&config(&etcd, "p3", &same));
+    wait_for_counts(&proxies[0], (2, 2));
+    assert_eq!(proxies[0].metrics().get("ringway_fleet_disagreement_seconds"), 0.0);
+    assert_eq!(proxies[0].metrics().get("ringway_store_up{store=\"e\"}"), 1.0);
+    assert!(proxies[0].stderr().contains("All peers agree again"));
+}
+
+#[test]
+fn who_ends_is_no_peer_at_once_and_who_is_killed_in_a_while() {
+    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+    let (_origins, same) = origins(&["a"]);
+    // One name for all: they are told apart all the same.
+    let mut proxies = [0, 1, 2].map(|_| Ringway::start(&config(&etcd, "edge", &same)));
+    wait_for_counts(&proxies[0], (2, 2));
+    assert!(proxies[1].stop().success());
+    let instance = told(&proxies[0])["instance"].as_str().unwrap().to_string();
+    let prefix = instance.rsplit_once('-').unwrap().0;
+    assert!(prefix.ends_with(&proxies[0].pid().to_string()), "{instance}");
+    let keys =
+        etcd.call("/v3/kv/range", &json!({ "key": "L3Jpbmd3YXkvZmxlZXQv", "range_end": "L3Jpbmd3YXkvZmxlZXQw" }));
+    assert_eq!(keys["count"], "2", "its notice was taken down before it ended");
+    wait_for_counts(&proxies[0], (1, 1));
+    proxies[2].signal("KILL");
+    wait_for_counts(&proxies[0], (0, 0));
+}
+
+#[test]
+fn a_store_that_is_gone_changes_nothing_but_what_is_known() {
+    let Some(mut etcd) = Etcd::start() else { skip!("no etcd") };
+    let (_origins, same) = origins(&["a", "b"]);
+    let proxies = ["p1", "p2"].map(|name| Ringway::start(&config(&etcd, name, &same)));
+    wait_for_counts(&proxies[0], (1, 1));
+    etcd.kill();
+    wait_for("the loss", || (told(&proxies[0])["store"]["up"] == false).then_some(()));
+    wait_for_counts(&proxies[0], (0, 0));
+    assert!(told(&proxies[0])["problem"].is_string());
+    assert_eq!(proxies[0].client().get("/k").unwrap().status, 200);
+    assert_eq!(proxies[0].metrics().get("ringway_store_up{store=\"e\"}"), 0.0);
+    etcd.lose_data();
+    etcd.restart();
+    proxies.iter().for_each(|proxy| wait_for_counts(proxy, (1, 1)));
+    etcd.put("/ringway/fleet/x", "nonsense");
+    wait_for("the problem", || told(&proxies[0])["problem"].as_str()?.contains("cannot be read: x").then_some(()));
+    assert_eq!(counts(&proxies[0]), (1, 1));
+}
+
+#[test]
+fn clocks_are_compared_over_the_store() {
+    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+    let (_origins, same) = origins(&["a"]);
+    let proxies = ["p1", "p2"].map(|name| Ringway::start(&config(&etcd, name, &same)));
+    for proxy in &proxies {
+        let peer = wait_for("both to have heard of each other", || {
+            told(proxy)["peers"].as_array()?.iter().find(|peer| peer["clock_ahead_ms"].is_i64()).cloned()
+        });
+        let [ahead, error] = ["clock_ahead_ms", "clock_error_ms"].map(|name| peer[name].as_i64().unwrap());
+        assert!(ahead.abs() <= error, "one machine has one clock: {peer}");
+    }
+    // A peer whose clock is an hour ahead.
+    let instance = told(&proxies[0])["instance"].as_str().unwrap().to_string();
+    let hour = 3_600_000;
+    let ahead = json!({
+        "name": "late", "version": "0", "generation": 1, "rings": {},
+        "at": clock::since_epoch().as_millis() as u64 + hour, "delays": { instance: hour + 1 },
+    });
+    etcd.put("/ringway/fleet/late", &ahead.to_string());
+    let skew = wait_for("its clock", || {
+        let peers = told(&proxies[0])["peers"].clone();
+        peers.as_array()?.iter().find(|peer| peer["name"] == "late")?["clock_ahead_ms"].as_i64()
+    });
+    assert!((skew - hour as i64).abs() < 10_000, "{skew}");
+    assert!(proxies[0].metrics().get("ringway_fleet_clock_skew_seconds") > 3_590.0);
+}
+
+#[test]
+fn a_reload_joins_and_leaves() {
+    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+    let (origins, same) = origins(&["a"]);
+    let first = Ringway::start(&config(&etcd, "p1", &same));
+    let second = Ringway::start(&format!("{BY_PATH}{}", upstream(&[&origins[0]])));
+    assert_eq!(second.admin_get("/api/v1/fleet").unwrap().status, 404);
+    assert!(second.metrics().sum("ringway_fleet_peers") == 0.0 && counts(&first) == (0, 0));
+    second.rewrite_config(&config(&etcd, "p2", &same));
+    wait_for_counts(&first, (1, 1));
+    wait_for_counts(&second, (1, 1));
+    second.rewrite_config(&format!("{BY_PATH}{same}"));
+    wait_for_counts(&first, (0, 0));
+    second.rewrite_config(&config(&etcd, "p2", &same).replace("store = \"e\"", "store = \"f\""));
+    assert!(second.stderr().contains("there is no [store.f]"), "{}", second.stderr());
+}

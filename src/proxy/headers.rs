@@ -82,16 +82,22 @@ pub fn to_endpoint(head: &Head, edits: &mut Edits, conn: &ConnInfo, client: &Cli
     asks_for_upgrade
 }
 
-/// Prepares a response for the client.
-pub fn to_client(head: &Head, edits: &mut Edits) {
+/// Prepares a response for the client; says whether it tells its date.
+pub fn to_client(head: &Head, edits: &mut Edits) -> bool {
+    let mut has_date = false;
     for (index, field) in head.fields().iter().enumerate() {
         match field.known {
             Name::Connection => drop_named(head, edits, head.value_of(field)),
             Name::KeepAlive | Name::ProxyConnection | Name::Upgrade | Name::Te | Name::Reserved => {}
+            Name::Date => {
+                has_date = true;
+                continue;
+            }
             _ => continue,
         }
         edits.drop_field(index);
     }
+    has_date
 }
 
 /// The client's address: the peer's, or what the nearest trusted proxies reported, right to left, in `X-Forwarded-For` or, when

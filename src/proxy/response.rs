@@ -46,7 +46,9 @@ impl<D: Downstream> Response<D> {
     /// An endpoint's answer.
     pub fn forwarded(mut finish: Finish, (mut draft, exchange): Answer<D>) -> Self {
         let draft_ref = &mut *draft;
-        headers::to_client(&draft_ref.head, &mut draft_ref.edits);
+        if !headers::to_client(&draft_ref.head, &mut draft_ref.edits) {
+            date(&finish, &mut draft_ref.head);
+        }
         finish.edit_response(draft_ref);
         explained::tell(&finish, draft_ref);
         upgrade::grant(&mut draft);
@@ -68,6 +70,7 @@ impl<D: Downstream> Response<D> {
 
     /// An answer that no endpoint gives.
     pub fn own(mut finish: Finish, (mut draft, body): Own) -> Self {
+        date(&finish, &mut draft.head);
         finish.edit_response(&mut draft);
         explained::tell(&finish, &mut draft);
         finish.status = draft.head.status();
@@ -83,6 +86,7 @@ impl<D: Downstream> Response<D> {
         let mut draft = finish.proxy().worker.buffers.take_draft();
         let id = String::from_utf8_lossy(&finish.id).into_owned();
         let text = reply::render(reply, finish.head(), &id, &mut draft.head);
+        date(&finish, &mut draft.head);
         explained::tell(&finish, &mut draft);
         Self { draft, body: Body::Own(text.len(), text.into()), finish }
     }
@@ -235,4 +239,9 @@ impl<D: Downstream> Response<D> {
             proxy.note_broken_body(ctx);
         }
     }
+}
+
+/// Says when a response came about that does not say so itself (RFC 9110 section 6.6.1).
+fn date(finish: &Finish, head: &mut Head) {
+    head.push(b"Date", &finish.proxy().worker.date.now());
 }

@@ -1,6 +1,7 @@
 //! One thread's own world: a current-thread runtime, the newest view, buffers, the deadline wheel, randomness. What the
 //! requests are is not known here.
 pub mod buffers;
+pub mod date;
 pub mod sketches;
 pub mod wheel;
 
@@ -10,6 +11,7 @@ use crate::snapshot::handle::SnapshotHandle;
 use crate::snapshot::handle::View;
 use crate::snapshot::handle::ViewCell;
 use buffers::Buffers;
+use date::Date;
 use sketches::Sketches;
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -40,6 +42,8 @@ pub struct Worker {
     pub wheel: Rc<Wheel>,
     /// Wakes `control` when an outcome cannot wait for its tick.
     pub attention: Arc<Notify>,
+    /// What responses without a date are given.
+    pub date: Date,
     /// Bytes of the key at hand.
     pub scratch: RefCell<Vec<u8>>,
     /// Keys seen, where hot ones are looked for.
@@ -164,6 +168,7 @@ fn run(
         buffers: Buffers::default(),
         wheel: Rc::new(Wheel::default()),
         attention,
+        date: Date::default(),
         scratch: RefCell::default(),
         sketches: Sketches::default(),
         view: ViewCell::new(handle),

@@ -614,9 +614,28 @@ fn a_legal_response_reaches_the_client() {
     let chain = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
     check(&format!("{chain}HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), chain);
     let hops = "HTTP/1.1 200 OK\r\nConnection: X-Hop, Content-Length, X-Twice\r\nX-Hop: 1\r\nX-Twice: 1\r\nX-Kept: 1\r\n\
-        x-twice: 2\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello";
-    let answer = check(hops, "HTTP/1.1 200 OK\r\nX-Kept: 1\r\nContent-Length: 5\r\n");
+        Date: D\r\nx-twice: 2\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello";
+    let answer = check(hops, "HTTP/1.1 200 OK\r\nX-Kept: 1\r\nDate: D\r\nContent-Length: 5\r\n");
     assert!(answer.ends_with("\r\n\r\nhello") && !answer.contains("wice") && !answer.contains("pgrade"), "{answer}");
+}
+
+#[test]
+fn a_response_says_when_it_came_about() {
+    let (origin, ringway) = one_worker();
+    let dates = |answer: &str| -> Vec<String> {
+        answer.lines().filter_map(|line| line.strip_prefix("Date: ").map(str::to_owned)).collect()
+    };
+    let undated = answered(&origin, &ringway, "GET /x HTTP/1.1", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let ours = answered(&origin, &ringway, "TRACE /x HTTP/1.1", b"");
+    for answer in [undated, ours] {
+        let dates = dates(&answer);
+        assert_eq!(dates.len(), 1, "{answer}");
+        let told = httpdate::parse_http_date(&dates[0]).unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert!(ringway::base::clock::since_epoch().abs_diff(told) < Duration::from_secs(60), "{answer}");
+    }
+    let dated = b"HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 5\r\n\r\nhello";
+    let answer = answered(&origin, &ringway, "GET /x HTTP/1.1", dated);
+    assert!(answer.contains("date: Sun, 06 Nov 1994 08:49:37 GMT\r\n") && dates(&answer).is_empty(), "{answer}");
 }
 
 #[test]

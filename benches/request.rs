@@ -89,6 +89,7 @@ fn view(c: &mut Criterion) {
         listeners: Vec::new(),
         routes: Vec::new(),
         upstreams: vec![Upstream::new(UpstreamName::new("u"), vec![endpoint])],
+        stores: Default::default(),
         drain_timeout: Duration::from_secs(1),
         debug_token: None,
         guard_config: false,

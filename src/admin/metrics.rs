@@ -4,8 +4,10 @@ use crate::base::address::Location;
 use crate::base::clock;
 use crate::fleet::peers::Peers;
 use crate::health::Availability;
+use crate::lock::standing::Standing;
 use crate::ring::fingerprint;
 use crate::route::Route;
+use crate::route::serialize::OnLoss;
 use crate::snapshot::Snapshot;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::membership::Seen;
@@ -17,6 +19,7 @@ use crate::telemetry::labels::Coalesced;
 use crate::telemetry::labels::ErrorReason;
 use crate::telemetry::labels::FillResult;
 use crate::telemetry::labels::HeldBack;
+use crate::telemetry::labels::LockLoss;
 use crate::telemetry::labels::LockResult;
 use crate::telemetry::labels::LockUse;
 use crate::telemetry::labels::Position;
@@ -25,7 +28,9 @@ use crate::telemetry::labels::RetryReason;
 use crate::telemetry::labels::StatusClass;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::Exposition;
+use crate::telemetry::metrics::Series;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What stands for a route or an upstream where none was found.
 const NONE: &str = "none";
@@ -303,9 +308,13 @@ fn fleet(exposition: &mut Exposition, fleet: Option<&Peers>) {
 fn stores(exposition: &mut Exposition, snapshot: &Snapshot, fleet: Option<&Peers>) {
     let seen = snapshot.upstreams.iter().filter_map(|upstream| Some(upstream.membership.as_ref()?.seen()));
     let seen: Vec<Seen> = seen.filter(|seen| seen.store.is_some()).collect();
+    let standings = standings(snapshot);
     let mut stores: BTreeMap<&str, Vec<&StoreHealth>> = BTreeMap::new();
     for health in seen.iter().filter_map(|seen| seen.store.as_deref()).chain(fleet.map(|peers| &peers.health)) {
         stores.entry(&health.name).or_default().push(health);
+    }
+    for standing in &standings {
+        stores.entry(&standing.health.name).or_default().push(&standing.health);
     }
     exposition.family(&metrics::STORE_UP, |series| {
         for (name, all) in &stores {
@@ -337,7 +346,34 @@ fn stores(exposition: &mut Exposition, snapshot: &Snapshot, fleet: Option<&Peers
             let count = seen.iter().filter(is_lost).filter(|seen| seen.refuses == refuses).count();
             series.value(&["discovery", mode], count as f64);
         }
+        degraded_serials(series, snapshot);
     });
+}
+
+/// Each store of locks once, however many routes use it.
+fn standings(snapshot: &Snapshot) -> Vec<Arc<Standing>> {
+    let mut standings: Vec<Arc<Standing>> = Vec::new();
+    for standing in snapshot.serials.iter().flatten().filter_map(|serial| serial.service.standing()) {
+        if !standings.iter().any(|known| Arc::ptr_eq(known, standing)) {
+            standings.push(standing.clone());
+        }
+    }
+    standings
+}
+
+/// Routes that take turns without their store.
+fn degraded_serials(series: &mut Series<'_>, snapshot: &Snapshot) {
+    let routes = || {
+        let routes = snapshot.routes.routes().iter().zip(&snapshot.serials);
+        routes.filter_map(|(route, serial)| {
+            let stored = route.action.forward()?.serialize.as_ref()?.stored.as_ref()?;
+            Some((stored.on_loss, serial.as_ref()?.service.is_lost()))
+        })
+    };
+    for mode in OnLoss::ALL.into_iter().filter(|_| routes().next().is_some()) {
+        let count = routes().filter(|(on_loss, is_lost)| *on_loss == mode && *is_lost).count();
+        series.value(&["serialize", mode.as_str()], count as f64);
+    }
 }
 
 fn locks(exposition: &mut Exposition, snapshot: &Snapshot) {
@@ -364,6 +400,23 @@ fn locks(exposition: &mut Exposition, snapshot: &Snapshot) {
         let mut sums = HistogramSums::default();
         cells().for_each(|cell| cell.held.add_to(&mut sums));
         series.histogram(&[name], &sums);
+    });
+    exposition.family(&metrics::LOCK_LOST, |series| {
+        for loss in LockLoss::ALL {
+            let count: u64 = cells().map(|cell| cell.lost[*loss as usize].get()).sum();
+            series.value(&[name, loss.as_str()], count as f64);
+        }
+    });
+    exposition.family(&metrics::LOCK_GHOSTS, |series| {
+        let standings = standings(snapshot);
+        let mut ghosts: BTreeMap<&str, u64> = BTreeMap::new();
+        for standing in &standings {
+            *ghosts.entry(&standing.health.name).or_default() += standing.ghosts.get();
+        }
+        ghosts.into_iter().for_each(|(store, count)| series.value(&[store], count as f64));
+    });
+    exposition.family(&metrics::FENCE_REJECTED, |series| {
+        routes().for_each(|(name, serial)| series.value(&[name], serial.stats.sum(|cell| cell.fenced.get()) as f64));
     });
     exposition.family(&metrics::LOCK_WAITERS, |series| {
         series.value(&[name], cells().map(|cell| cell.waiting.get()).sum::<u64>() as f64);

@@ -9,6 +9,7 @@ pub mod query;
 pub mod reply;
 pub mod session;
 pub mod settings;
+pub mod turns;
 pub mod view;
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ fn snapshot() -> (Snapshot, Drain, apply::Drained) {
         routes: Vec::new(),
         upstreams: vec![upstream],
         discoveries: Default::default(),
+        stores: Default::default(),
         drain_timeout: Duration::ZERO,
         debug_token: None,
         guard_config: false,

@@ -2,6 +2,8 @@
 use super::fleet;
 use super::fleet::Fleet;
 use super::ports::Process;
+use super::turns;
+use super::turns::Turns;
 use crate::base::clock;
 use crate::base::ids::ListenerName;
 use crate::control::Drain;
@@ -14,6 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::endpoint::Endpoint as Server;
 use crate::snapshot::membership::Membership;
 use crate::snapshot::upstream::Upstream as Group;
+use crate::store::health::StoreHealth;
 use serde::Deserialize;
 use serde::Serialize;
 use std::sync::Arc;
@@ -42,6 +45,9 @@ pub struct Status {
     pub fleet: Option<Fleet>,
     /// Listeners, in the file's order.
     pub listeners: Vec<Listener>,
+    /// Routes whose requests take turns, in the file's order.
+    #[serde(default)]
+    pub serialize: Vec<Turns>,
     /// Upstreams, by name.
     pub upstreams: Vec<Upstream>,
 }
@@ -260,6 +266,7 @@ pub fn status(snapshot: &Snapshot, process: &Process) -> Status {
         held: held(snapshot, process),
         fleet: process.fleet.as_ref().map(|peers| fleet::fleet(peers)),
         listeners: snapshot.listeners.iter().map(listener).collect(),
+        serialize: turns::all(snapshot),
         upstreams: upstreams(snapshot),
     }
 }
@@ -303,21 +310,26 @@ fn last_check(endpoint: &Server) -> Option<Check> {
 
 fn discovery(membership: &Membership) -> Discovery {
     let seen = membership.seen();
-    let ago = |at: Instant| (at.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-    let store = seen.store.map(|health| Store {
-        name: health.name.clone(),
-        up: health.seen().1,
-        last_ok_seconds_ago: health.seen().0.map(ago),
-        losses: health.losses.get(),
-    });
     Discovery {
         source: seen.source,
-        confirmed_seconds_ago: seen.confirmed.map(ago),
+        confirmed_seconds_ago: seen.confirmed.map(seconds_ago),
         problem: seen.problem,
         waiting_to_go: seen.waiting,
         refuses: seen.refuses,
-        store,
+        store: seen.store.map(|health| store(&health)),
     }
+}
+
+/// How it stands with one.
+pub(super) fn store(health: &StoreHealth) -> Store {
+    let (last_ok, up) = health.seen();
+    let (name, losses) = (health.name.clone(), health.losses.get());
+    Store { name, up, last_ok_seconds_ago: last_ok.map(seconds_ago), losses }
+}
+
+/// To the tenth of a second.
+fn seconds_ago(at: Instant) -> f64 {
+    (at.elapsed().as_secs_f64() * 10.0).round() / 10.0
 }
 
 /// `/api/v1/upstreams/U/ring`

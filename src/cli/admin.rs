@@ -6,6 +6,7 @@ use super::door::Door;
 use super::say::complain;
 use super::say::say;
 use crate::admin::fleet::Fleet;
+use crate::admin::turns::Turns;
 use crate::admin::view;
 use anyhow::Context;
 use percent_encoding::NON_ALPHANUMERIC;
@@ -51,6 +52,7 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
             say!("  certificate {}  until {}", certificate.name, httpdate::fmt_http_date(end));
         }
     }
+    status.serialize.iter().for_each(print_turns);
     for upstream in &status.upstreams {
         let panic = if upstream.panic { "  PANIC: verdicts are ignored" } else { "" };
         say!("upstream {}  ring {}  {} points{panic}", upstream.name, upstream.fingerprint, upstream.points);
@@ -108,6 +110,21 @@ fn print_fleet(fleet: &Fleet) {
     }
     if let Some(problem) = &fleet.problem {
         say!("    PROBLEM: {problem}");
+    }
+}
+
+fn print_turns(turns: &Turns) {
+    let whose = turns.store.as_ref().map_or("within this proxy".into(), |store| format!("by store {}", store.name));
+    say!("route {}  takes turns {whose}  {} waiting", turns.route, turns.waiting);
+    let lost = turns.degraded.as_deref().map(|mode| match mode {
+        "local" => "requests take turns within this proxy, without tokens",
+        "bypass" => "REQUESTS PASS WITHOUT TURNS",
+        _ => "REQUESTS ARE REFUSED",
+    });
+    if let (Some(store), Some(then)) = (&turns.store, lost) {
+        let told =
+            store.last_ok_seconds_ago.map_or("it never answered".into(), |ago| format!("last answer {ago}s ago"));
+        say!("    store {} is LOST, {told}: {then}", store.name);
     }
 }
 

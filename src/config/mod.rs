@@ -83,6 +83,7 @@ impl Config {
             routes: self.routes.clone(),
             upstreams: self.upstreams.clone(),
             discoveries: self.discoveries.clone(),
+            stores: self.stores.clone(),
             drain_timeout: self.server.drain_timeout,
             debug_token: self.admin.debug_token.clone(),
             guard_config: self.server.guard_config,
@@ -207,7 +208,8 @@ fn read(reader: &mut Reader<'_>, tops: &[Section<'_>]) -> Parts {
     let fleet = single(reader, tops, "fleet");
     let fleet = if fleet.is_there() { fleet::read(reader, &fleet, &stores) } else { None };
     let (upstreams, discoveries) = upstreams(reader, tops, &stores);
-    let known = route::Known { listeners: &listeners, upstreams: &upstreams, discoveries: &discoveries };
+    let known =
+        route::Known { listeners: &listeners, upstreams: &upstreams, discoveries: &discoveries, stores: &stores };
     let mut routes = Vec::new();
     for top in tops {
         for section in top.tables(reader, "route", "route") {

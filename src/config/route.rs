@@ -4,6 +4,7 @@ use super::diagnostic::did_you_mean;
 use super::fill;
 use super::listener;
 use super::serialize;
+use super::store::Stores;
 use super::table::Found;
 use super::table::Reader;
 use super::table::Section;
@@ -38,6 +39,8 @@ pub struct Known<'a> {
     pub upstreams: &'a [Upstream],
     /// Those whose members are learned.
     pub discoveries: &'a BTreeMap<UpstreamName, Arc<Discovery>>,
+    /// All stores.
+    pub stores: &'a Stores,
 }
 
 /// Reads one `[[route]]`; `None` when it leads nowhere.
@@ -108,7 +111,7 @@ fn forward(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>, ma
     forward.upgrade = upgrade;
     forward.tunnel_timeout = tunnel_timeout.unwrap_or(forward.tunnel_timeout);
     (forward.retry, forward.via, forward.on_missing_key) = (retry, via, on_missing_key);
-    forward.serialize = serialize::read(reader, section, upstream, forward.key.is_some());
+    forward.serialize = serialize::read(reader, section, upstream, forward.key.is_some(), known.stores);
     forward.path = path;
     forward.coalesce = coalesce.map(Box::new);
     forward.request_headers = action::field_edits(reader, section, "request_headers", "route.request_headers");

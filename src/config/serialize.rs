@@ -1,10 +1,18 @@
 //! `[route.serialize]`.
+use super::diagnostic::did_you_mean;
 use super::route;
+use super::store::Stores;
 use super::table::Reader;
 use super::table::Section;
+use crate::route::serialize::OnLoss;
 use crate::route::serialize::Serialize;
+use crate::route::serialize::Stored;
 use crate::snapshot::settings::Upstream;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Length of a lease, unless it is chosen.
+const LEASE: Duration = Duration::from_secs(30);
 
 /// Reads `serialize` of a route to an upstream; `None` when there is none. `has_key` says that the route has a key of its own.
 pub fn read(
@@ -12,6 +20,7 @@ pub fn read(
     route: &Section<'_>,
     upstream: &Upstream,
     has_key: bool,
+    stores: &Stores,
 ) -> Option<Arc<Serialize>> {
     if !route.has("serialize") {
         return None;
@@ -30,5 +39,35 @@ pub fn read(
     let wait = section.duration(reader, "wait");
     let max_queue = section.integer(reader, "max_queue");
     let key = route::parse_key(reader, &key, upstream);
-    Some(Arc::new(Serialize { methods, key, wait: wait?, max_queue: max_queue? as usize }))
+    let stored = stored(reader, &section, stores);
+    Some(Arc::new(Serialize { methods, key, wait: wait?, max_queue: max_queue? as usize, stored }))
+}
+
+fn stored(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Option<Stored> {
+    let lease = section.duration(reader, "lease").unwrap_or(LEASE);
+    let aborts = section.choice(reader, "on_lease_lost") == "abort";
+    let wanted = section.choice(reader, "on_store_loss");
+    let on_loss = OnLoss::ALL.into_iter().find(|on_loss| on_loss.as_str() == wanted)?;
+    let Some(store) = section.text(reader, "store") else {
+        let names = ["lease", "on_lease_lost", "on_store_loss"];
+        for name in names.into_iter().filter(|name| section.has(name) && !section.has("store")) {
+            let message =
+                format!("\"{name}\" is for turns that a store keeps; leave it out, or write store = \"NAME\"");
+            reader.problem(&section.place(name), message);
+        }
+        return None;
+    };
+    if !stores.contains_key(&store.value) {
+        let near = did_you_mean(&store.value, stores.keys().map(String::as_str));
+        reader.problem(&store.place, format!("there is no [store.{}]{near}", store.value));
+    }
+    if on_loss != OnLoss::Refuse {
+        let place = section.place("on_store_loss");
+        let what = if on_loss == OnLoss::Local { "only within this proxy" } else { "not at all" };
+        reader.warn(
+            &place,
+            format!("while store \"{}\" is lost, requests take turns {what}, without tokens", store.value),
+        );
+    }
+    Some(Stored { store: store.value, lease, aborts, on_loss })
 }

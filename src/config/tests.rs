@@ -414,11 +414,17 @@ fn turns_need_a_key_and_an_upstream() {
     check("key = [\"path\"]", &serialized("methods = [\"post\"]"), &["f.toml:9:12: \"post\" is not a method; write"]);
     check("key = [\"path\"]", &serialized("key = [\"pth\"]"), &["f.toml:9:8: \"pth\" is not a part of a key"]);
     check("key = [\"path\"]", &serialized("wait = \"0s\""), &["f.toml:9:8: \"wait\" is 0s, but at least \"1ms\""]);
+    check("key = [\"path\"]", &serialized("store = \"etcd\""), &["f.toml:9:9: there is no [store.etcd]"]);
     check(
         "key = [\"path\"]",
-        &serialized("store = \"etcd\""),
-        &["f.toml:9:1: unknown key \"store\" in [route.serialize]"],
+        &serialized("lease = \"2s\""),
+        &["f.toml:9:9: \"lease\" is for turns that a store keeps"],
     );
+    let store = "[store.e]\nengine = \"etcd\"\nendpoints = [\"http://10.0.0.1:2379\"]";
+    let stored = |text: &str| serialized(&format!("store = \"e\"\n{text}\n{store}\n"));
+    check("key = [\"path\"]", &stored("lease = \"2s\"\non_store_loss = \"local\"\non_lease_lost = \"finish\""), &[]);
+    check("key = [\"path\"]", &stored("lease = \"500ms\""), &["f.toml:10:9: \"lease\" is 500ms, but at least \"1s\""]);
+    check("key = [\"path\"]", &stored("on_store_loss = \"pass\""), &["f.toml:10:17: \"on_store_loss\" is \"pass\""]);
     let one = "[upstream.cache]\nendpoints = [{ id = \"c1\", address = \"10.0.0.1:8080\" }]\n";
     let keyless =
         format!("[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"cache\"\n[route.serialize]\n{one}");

@@ -65,6 +65,9 @@ pub enum BuildError {
     /// Guards want a person's word first.
     #[error("pass the guards: {}", guard::told(.0))]
     Held(Vec<(UpstreamName, Breach)>),
+    /// A route takes turns nowhere.
+    #[error("find store {0}")]
+    NoStore(String),
 }
 
 /// Builds what is desired. The state takes it over only when all of it could be built and verified, and, unless it `is_forced`, no
@@ -407,7 +410,11 @@ impl World<'_> {
             route_stats,
             limiters: desired.routes.iter().map(|route| self.limiter(route, counters)).collect(),
             debug_token: desired.debug_token.clone(),
-            serials: desired.routes.iter().map(|route| self.serial(route, counters)).collect(),
+            serials: desired
+                .routes
+                .iter()
+                .map(|route| self.serial(desired, route, counters))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -424,10 +431,19 @@ impl World<'_> {
     }
 
     /// What makes a route's requests take turns.
-    fn serial(&self, route: &Route, counters: &mut Counters) -> Option<Serial> {
-        route.action.forward()?.serialize.as_ref()?;
+    fn serial(&self, desired: &Desired, route: &Route, counters: &mut Counters) -> Result<Option<Serial>, BuildError> {
+        let serialize = route.action.forward().and_then(|forward| forward.serialize.as_ref());
+        let Some(serialize) = serialize else { return Ok(None) };
         let stats = keep(&self.old.serials, &mut counters.serials, route.name.clone(), self.workers);
-        Some(Serial { service: self.locks.here(), stats })
+        let service = match &serialize.stored {
+            None => self.locks.here(),
+            Some(stored) => {
+                let store = desired.stores.get(&stored.store);
+                let store = store.ok_or_else(|| BuildError::NoStore(stored.store.clone()))?;
+                self.locks.of_store(store, stored.lease)
+            }
+        };
+        Ok(Some(Serial { service, stats }))
     }
 
     fn listener(&self, name: &ListenerName, routes: &[Route], counters: &mut Counters) -> Listener {

@@ -174,6 +174,7 @@ impl Control {
         members::begin(&mut sources, &mut state, &desired).await;
         naming::begin(&mut names, &mut state, &desired).await;
         let (first, Published { generation, rings, .. }) = build::build(&mut state, desired, true, clock::now())?;
+        state.locks.start();
         let (history, at) = (History::default(), clock::since_epoch());
         history.add(Change { at, cause: Cause::Start, what: Vec::new(), generation, rings });
         let (sender, events) = mpsc::channel(MAX_EVENTS);
@@ -255,6 +256,7 @@ impl Control {
         self.names.want(&self.wanted);
         self.ask_only_wanted();
         let (snapshot, published) = built?;
+        self.state.locks.start();
         let what = diff::diff(&self.handle.load(), &snapshot);
         self.publish(snapshot);
         self.remember(cause, what, published.rings.clone());

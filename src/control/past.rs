@@ -79,6 +79,7 @@ mod tests {
             routes: vec![Route::new(RouteName::new("fill"), Matcher::any(), Action::Forward(forward))],
             upstreams: vec![cache, upstream("origin", &["o"])],
             discoveries: Default::default(),
+            stores: Default::default(),
             drain_timeout: Duration::ZERO,
             debug_token: None,
             guard_config: false,

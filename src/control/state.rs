@@ -30,6 +30,7 @@ use crate::snapshot::stats;
 use crate::snapshot::transition::Transition;
 use crate::snapshot::upstream::Mask;
 use crate::snapshot::upstream::RingChange;
+use crate::store::settings::Settings as Store;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -40,6 +41,8 @@ use std::time::Instant;
 /// What people want: settings that were checked, not yet built.
 #[derive(Debug, Clone)]
 pub struct Desired {
+    /// Stores, by name.
+    pub stores: BTreeMap<String, Arc<Store>>,
     /// Listeners, by name.
     pub listeners: Vec<ListenerName>,
     /// Routes, in the file's order.

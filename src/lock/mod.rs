@@ -5,6 +5,7 @@
 //! each key asks the store. So as many wait at a store as there are proxies, however many requests do. A task of its own
 //! ([`service`], in the [`room`] of locks) has each lease from asking to the confirmed release; askers wait for its word and may
 //! leave at any time.
+pub mod etcd;
 pub mod key;
 pub mod lease;
 pub mod line;
@@ -14,6 +15,7 @@ pub mod service;
 pub mod standing;
 pub mod term;
 pub mod token;
+mod waiters;
 
 #[cfg(test)]
 mod tests;

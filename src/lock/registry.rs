@@ -1,19 +1,42 @@
 //! All services of this process: one for locks within it, and one for each store and length of a lease.
+use super::etcd::Etcd;
 use super::line::Lines;
+use super::room::Room;
 use super::service::Service;
+use super::standing::Standing;
 use super::token::Tokens;
+use crate::store::settings::Settings;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::time::Duration;
 
 /// All services. They share the lines, so that a key has one turn in this process whichever of them it is asked of.
 #[derive(Debug)]
 pub struct Locks {
+    lines: Arc<Lines>,
+    tokens: Arc<Tokens>,
     here: Arc<Service>,
+    stored: Mutex<Vec<Known>>,
+    room: OnceLock<Arc<Room>>,
+}
+
+/// A service that somebody has, or had.
+#[derive(Debug)]
+struct Known {
+    store: Arc<Settings>,
+    lease: Duration,
+    service: Weak<Service>,
 }
 
 impl Default for Locks {
     fn default() -> Self {
         let (lines, tokens) = (Arc::new(Lines::default()), Arc::new(Tokens::default()));
-        Self { here: Arc::new(Service::here(lines, tokens)) }
+        let here = Arc::new(Service::here(lines.clone(), tokens.clone()));
+        Self { lines, tokens, here, stored: Mutex::default(), room: OnceLock::new() }
     }
 }
 
@@ -21,5 +44,41 @@ impl Locks {
     /// Locks within this process.
     pub fn here(&self) -> Arc<Service> {
         self.here.clone()
+    }
+
+    /// Locks of a store, with leases of this length: those that somebody has already, or new ones. They work once they are
+    /// [started](Self::start), and end when nobody has them any more.
+    pub fn of_store(&self, store: &Arc<Settings>, lease: Duration) -> Arc<Service> {
+        let mut stored = self.stored();
+        stored.retain(|known| known.service.strong_count() > 0);
+        let is_same = |known: &&Known| known.store == *store && known.lease == lease;
+        if let Some(service) = stored.iter().find(is_same).and_then(|known| known.service.upgrade()) {
+            return service;
+        }
+        let standing = Arc::new(Standing::new(store.name.clone()));
+        let engine = Arc::new(Etcd::new(store.clone(), lease, standing.clone()));
+        let service = Service::of_store(self.lines.clone(), self.tokens.clone(), engine, standing, lease);
+        let service = Arc::new(service);
+        stored.push(Known { store: store.clone(), lease, service: Arc::downgrade(&service) });
+        service
+    }
+
+    /// Sets all engines to work that do not yet.
+    pub fn start(&self) {
+        for service in self.stored().iter().filter_map(|known| known.service.upgrade()) {
+            if self.room.get().is_none() {
+                match Room::open() {
+                    Ok(room) => drop(self.room.set(room)),
+                    Err(error) => tracing::error!(%error, "There is no thread for locks: none can be had."),
+                }
+            }
+            if let Some(room) = self.room.get() {
+                service.start(room);
+            }
+        }
+    }
+
+    fn stored(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,9 +23,12 @@ use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 /// Longest time for one try to give a lock back.
 const RELEASE: Duration = Duration::from_secs(2);
+/// Pause after a client has failed.
+const RESTART: Duration = Duration::from_secs(1);
 
 /// Locks of one store, with leases of one length; or of this process.
 #[derive(Debug)]
@@ -80,8 +83,7 @@ impl Service {
     pub fn start(&self, room: &Arc<Room>) {
         let Some(stored) = &self.stored else { return };
         stored.running.get_or_init(|| {
-            let engine = stored.engine.clone();
-            let task = room.handle().spawn(async move { engine.run().await }).abort_handle();
+            let task = room.handle().spawn(run(stored.engine.clone(), stored.standing.clone())).abort_handle();
             Running { room: room.clone(), task }
         });
     }
@@ -131,6 +133,20 @@ impl Service {
             Place::Behind(coming) => {
                 tokio::time::timeout_at(by.into(), coming).await.ok().and_then(Result::ok).ok_or(LockError::Timeout)
             }
+        }
+    }
+}
+
+/// Runs an engine for ever, also over a panic of its client's: whatever hung on that one is lost.
+async fn run(engine: Arc<dyn LeaseStore>, standing: Arc<Standing>) {
+    loop {
+        let mut running = JoinSet::new();
+        let engine = engine.clone();
+        running.spawn(async move { engine.run().await });
+        if let Some(Err(error)) = running.join_next().await {
+            standing.lost();
+            tracing::error!(%error, "The client of a store of locks failed and is started again.");
+            tokio::time::sleep(RESTART).await;
         }
     }
 }

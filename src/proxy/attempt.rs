@@ -242,6 +242,9 @@ async fn once<D: Downstream>(
             }
         }
     };
+    if ctx.held.as_ref().is_some_and(|held| held.is_over()) {
+        return Err(failed(Failure::Client, ProxyError::new(Kind::LeaseLost), 0, body));
+    }
     let allowed = Allowed {
         head: upstream.settings.response_timeout.unwrap_or(Duration::MAX).min(remaining),
         body: upstream.settings.body_timeout,

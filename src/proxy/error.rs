@@ -44,6 +44,8 @@ pub enum Kind {
     LockQueueFull,
     /// Lock: others had their turn for too long.
     LockTimeout,
+    /// Lock: it was lost before the response was there.
+    LeaseLost,
     /// Lock: the store that knows whose turn it is is lost.
     LockStoreLost,
     /// Upstream: it has as many requests as it may take.

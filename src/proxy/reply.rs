@@ -44,6 +44,7 @@ pub fn of(kind: Kind) -> Reply {
         Kind::Overloaded => (503, "overloaded", "The upstream server has as many requests as it may take."),
         Kind::LockQueueFull => (503, "lock_queue_full", "Too many requests wait for their turn at this."),
         Kind::LockTimeout => (503, "lock_timeout", "Others were at this for too long."),
+        Kind::LeaseLost => (503, "lease_lost", "The turn at this was lost before there was an answer."),
         Kind::LockStoreLost => (503, "store_lost", "Whose turn it is is not known at the moment."),
         Kind::StoreLost => (503, "store_lost", "Who serves this is not known at the moment."),
         Kind::NoEndpoint => (503, "no_endpoint", "No upstream server is available."),

@@ -21,6 +21,7 @@ use crate::wire::body::Step;
 use crate::worker::buffers::Draft;
 use bytes::Bytes;
 use bytes::BytesMut;
+use std::io;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -53,6 +54,9 @@ impl<D: Downstream> Response<D> {
         explained::tell(&finish, draft_ref);
         upgrade::grant(&mut draft);
         finish.status = draft.head.status();
+        if let Some(held) = &finish.held {
+            held.note(finish.status);
+        }
         Self { draft, body: Body::Exchange(exchange), finish }
     }
 
@@ -80,6 +84,8 @@ impl<D: Downstream> Response<D> {
     /// What the client is told when there is no answer.
     pub fn of_error(mut finish: Finish, error: &ProxyError) -> Self {
         let reply = reply::of(error.kind);
+        // Nobody is at it any more: the next one need not wait for this client to read.
+        finish.held = None;
         finish.status = reply.status;
         finish.error = Some(reply.word);
         tracing::debug!(%error, status = reply.status, "A request failed.");
@@ -151,6 +157,10 @@ impl<D: Downstream> Response<D> {
                     Ok(Step::Data(rest.len()))
                 }
             }
+            Body::Exchange(_) if self.finish.held.as_mut().is_some_and(|held| held.poll_lost(cx)) => {
+                self.finish.error = Some(reply::of(Kind::LeaseLost).word);
+                return Poll::Ready(Err(BodyError::Io(io::ErrorKind::ConnectionAborted.into())));
+            }
             Body::Exchange(exchange) => {
                 let step = exchange.poll_data(cx, out);
                 self.finish.bytes_in = exchange.received();
@@ -189,6 +199,7 @@ impl<D: Downstream> Response<D> {
     pub fn poll_rest_of_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match &mut self.body {
             Body::Own(..) | Body::Shared(_) => Poll::Ready(true),
+            Body::Exchange(_) if self.finish.held.as_mut().is_some_and(|held| held.poll_lost(cx)) => Poll::Ready(false),
             Body::Exchange(exchange) => {
                 let rest = exchange.poll_rest_of_request(cx);
                 self.finish.bytes_in = exchange.received();

@@ -24,6 +24,46 @@ pub struct Serialize {
     pub wait: Duration,
     /// How many may wait for one key in this process.
     pub max_queue: usize,
+    /// Where turns are kept for a whole fleet; `None`: within this process.
+    pub stored: Option<Stored>,
+}
+
+/// Turns that a store keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The store's name.
+    pub store: String,
+    /// How long a lease lasts after its last renewal.
+    pub lease: Duration,
+    /// Whether a request ends when its lease is lost; otherwise it goes on.
+    pub aborts: bool,
+    /// What happens while there are no leases.
+    pub on_loss: OnLoss,
+}
+
+/// What happens to requests that take turns while the store is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLoss {
+    /// They are refused.
+    Refuse,
+    /// They take turns within this process, without tokens.
+    Local,
+    /// They pass at once, without tokens.
+    Bypass,
+}
+
+impl OnLoss {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Refuse, Self::Local, Self::Bypass];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Local => "local",
+            Self::Bypass => "bypass",
+        }
+    }
 }
 
 impl Serialize {
@@ -88,7 +128,8 @@ mod tests {
         head.set_request(Method::Post, b"POST", target.as_bytes());
         fields.iter().for_each(|(name, value)| head.push(name.as_bytes(), value.as_bytes()));
         let key = KeySpec::parse(keys, PlacementHash::default()).unwrap();
-        let serialize = Serialize { methods: vec!["POST".into()], key: None, wait: Duration::ZERO, max_queue: 0 };
+        let serialize =
+            Serialize { methods: vec!["POST".into()], key: None, wait: Duration::ZERO, max_queue: 0, stored: None };
         let client = Client { ip: "10.0.0.1".parse().unwrap(), secure: false };
         let mut scratch = vec![1];
         let name = serialize.subject(Some(&key), false, &head, &client, &mut scratch);

@@ -8,6 +8,7 @@ use crate::telemetry::labels::CheckResult;
 use crate::telemetry::labels::Coalesced;
 use crate::telemetry::labels::ErrorReason;
 use crate::telemetry::labels::FillResult;
+use crate::telemetry::labels::LockLoss;
 use crate::telemetry::labels::LockResult;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RefusedReason;
@@ -62,6 +63,10 @@ pub struct LockCell {
     pub held: HistogramCells,
     /// Who asks now and has no answer yet.
     pub waiting: Gauge,
+    /// Locks lost while they were held, by [`LockLoss`].
+    pub lost: [Counter; LockLoss::ALL.len()],
+    /// Answers with a status by which endpoints refuse an outdated token: 409 and 412.
+    pub fenced: Counter,
 }
 
 /// One worker's count of an upstream.

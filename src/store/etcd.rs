@@ -10,6 +10,9 @@ use serde_json::Value;
 use serde_json::json;
 use std::time::Duration;
 
+/// Longest time for the answer to a small question: somebody waits for it.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// A key and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
@@ -120,6 +123,117 @@ impl Etcd {
         let asked = json!({ "key": encode(key), "value": encode(value), "lease": lease });
         self.0.call("/v3/kv/put", &asked).await.map(drop)
     }
+
+    /// Puts a key that is not there yet, for as long as a lease; one that is there stays. Tells the revision it was created at and
+    /// which key below a prefix is the oldest now.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    pub async fn enlist(
+        &mut self,
+        prefix: &str,
+        key: &str,
+        value: &str,
+        lease: &str,
+    ) -> Result<(u64, Vec<u8>), StoreError> {
+        let oldest = json!({ "request_range": {
+            "key": encode(prefix), "range_end": encode(after(prefix)), "limit": "1", "keys_only": true,
+            "sort_target": "CREATE", "sort_order": "ASCEND",
+        }});
+        let answer = self.0.call_within(SHORT, "/v3/kv/txn", &json!({
+            "compare": [is_absent(key)],
+            "success": [{ "request_put": { "key": encode(key), "value": encode(value), "lease": lease } }, oldest],
+            "failure": [{ "request_range": { "key": encode(key), "keys_only": true } }, oldest],
+        })).await?;
+        let strange = || StoreError::Answer(self.0.server.clone());
+        let found = |index: usize| &answer["responses"][index]["response_range"]["kvs"][0];
+        let created = match answer["succeeded"].as_bool() {
+            Some(true) => number(&answer["header"]["revision"]),
+            _ => number(&found(0)["create_revision"]),
+        };
+        Ok((created.ok_or_else(strange)?, decode(&found(1)["key"]).ok_or_else(strange)?))
+    }
+
+    /// The youngest key below a prefix among those created before a revision.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub async fn before(&mut self, prefix: &str, created: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let asked = json!({
+            "key": encode(prefix), "range_end": encode(after(prefix)), "limit": "1", "keys_only": true,
+            "sort_target": "CREATE", "sort_order": "DESCEND", "max_create_revision": created.saturating_sub(1).to_string(),
+        });
+        let answer = self.0.call_within(SHORT, "/v3/kv/range", &asked).await?;
+        Ok(decode(&answer["kvs"][0]["key"]))
+    }
+
+    /// The revision a key was created at, if it is there.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub async fn created(&mut self, key: &str) -> Result<Option<u64>, StoreError> {
+        let asked = json!({ "key": encode(key), "keys_only": true });
+        let answer = self.0.call_within(SHORT, "/v3/kv/range", &asked).await?;
+        Ok(number(&answer["kvs"][0]["create_revision"]))
+    }
+
+    /// Puts a key that is not there yet, and gives what is there then.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    pub async fn get_or_put(&mut self, key: &str, value: &str) -> Result<Vec<u8>, StoreError> {
+        let range = json!({ "request_range": { "key": encode(key) } });
+        let answer = self
+            .0
+            .call_within(
+                SHORT,
+                "/v3/kv/txn",
+                &json!({
+                    "compare": [is_absent(key)],
+                    "success": [{ "request_put": { "key": encode(key), "value": encode(value) } }, range],
+                    "failure": [{ "request_range": { "key": encode(key) } }, range],
+                }),
+            )
+            .await?;
+        let found = &answer["responses"][1]["response_range"]["kvs"][0]["value"];
+        decode(found).ok_or_else(|| StoreError::Answer(self.0.server.clone()))
+    }
+
+    /// Deletes a key, be it there or not.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    pub async fn delete(&mut self, key: &str) -> Result<(), StoreError> {
+        self.0.call_within(SHORT, "/v3/kv/deleterange", &json!({ "key": encode(key) })).await.map(drop)
+    }
+
+    /// The keys that hang on a lease; nothing when it is gone.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub async fn keys_of(&mut self, lease: &str) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+        let answer = self.0.call_within(SHORT, "/v3/lease/timetolive", &json!({ "ID": lease, "keys": true })).await?;
+        let strange = || StoreError::Answer(self.0.server.clone());
+        if answer["TTL"].as_str().is_some_and(|ttl| ttl.starts_with('-')) {
+            return Ok(None);
+        }
+        let keys = answer["keys"].as_array().map_or(&[][..], Vec::as_slice);
+        keys.iter().map(|key| decode(key).ok_or_else(strange)).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Keys below a prefix as they are deleted, from now on. The connection is for nothing else then.
+    ///
+    /// # Errors
+    /// When it is not told of them.
+    pub async fn watch_deletes(self, prefix: &str) -> Result<Deletes, StoreError> {
+        let asked = json!({ "create_request": {
+            "key": encode(prefix), "range_end": encode(after(prefix)), "filters": ["NOPUT"],
+        }});
+        let mut deletes = Deletes(self.0.follow("/v3/watch", &asked).await?);
+        // The first line says that the watch has begun.
+        deletes.next().await?;
+        Ok(deletes)
+    }
 }
 
 /// Changes below a prefix.
@@ -144,6 +258,35 @@ impl Changes {
             }
         }
     }
+}
+
+/// Keys below a prefix, as they are deleted.
+#[derive(Debug)]
+pub struct Deletes(Lines);
+
+impl Deletes {
+    /// Waits for the next ones. Cancelling it loses none.
+    ///
+    /// # Errors
+    /// When nobody tells any more: whoever waits for one has to look again.
+    pub async fn next(&mut self) -> Result<Vec<Vec<u8>>, StoreError> {
+        let line = self.0.next().await?;
+        let result = &line["result"];
+        if result["canceled"] == true || line["error"].is_object() {
+            return Err(StoreError::Ended("a watch".into()));
+        }
+        let events = result["events"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(events
+            .iter()
+            .filter(|event| event["type"] == "DELETE")
+            .filter_map(|event| decode(&event["kv"]["key"]))
+            .collect())
+    }
+}
+
+/// A key that is not there was created at revision 0.
+fn is_absent(key: &str) -> Value {
+    json!({ "key": encode(key), "target": "CREATE", "result": "EQUAL", "create_revision": "0" })
 }
 
 fn encode(text: impl AsRef<[u8]>) -> String {

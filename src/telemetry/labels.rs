@@ -218,5 +218,21 @@ labels! {
         Timeout = "timeout",
         /// Its store does not answer.
         StoreLost = "store_lost",
+        /// Its store does not answer, and one of this process stands in.
+        Local = "local",
+        /// Its store does not answer, and it goes without.
+        Bypass = "bypass",
+    }
+}
+
+labels! {
+    /// How a lock was lost while it was held.
+    LockLoss {
+        /// It was not renewed in time, although the store answers.
+        Deadline = "deadline",
+        /// The store is lost.
+        Store = "store",
+        /// The store says that it is gone.
+        Session = "session",
     }
 }

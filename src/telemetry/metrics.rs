@@ -74,7 +74,7 @@ families! {
     STORE_LAST_OK = Gauge "ringway_store_last_ok_seconds" ["store"] "Time since a store's last answer, the oldest of all who ask it; no series before the first.";
     STORE_RECONNECTS = Counter "ringway_store_reconnects_total" ["store"] "Times a store that had answered was lost.";
     STORE_RTT = Histogram "ringway_store_rtt_seconds" ["store"] "Time to a store's answers: lists and signs of life.";
-    CAP_DEGRADED = Gauge "ringway_cap_degraded" ["use", "mode"] "What goes on without its store, by what it does meanwhile: upstreams whose last members serve (discovery, serve-last) or whose requests are refused (discovery, refuse).";
+    CAP_DEGRADED = Gauge "ringway_cap_degraded" ["use", "mode"] "What goes on without its store, by what it does meanwhile: upstreams whose last members serve (discovery, serve-last) or whose requests are refused (discovery, refuse); routes whose requests are refused, take turns within this proxy, or pass (serialize, refuse, local, bypass).";
     FLEET_PEERS = Gauge "ringway_fleet_peers" [] "Other proxies of the fleet that gave a sign of life within peers_ttl; 0 while the store is lost for longer. No series without [fleet].";
     FLEET_AGREEING = Gauge "ringway_fleet_peers_agreeing" [] "Peers that give every key of the upstreams they share with this proxy to the same endpoints.";
     FLEET_DISAGREEMENT = Gauge "ringway_fleet_disagreement_seconds" [] "How long some peer has disagreed; 0 when all agree.";
@@ -83,8 +83,11 @@ families! {
     KEY_MISSING = Counter "ringway_key_missing_total" ["route"] "Requests that had no key.";
     RATE_LIMITED = Counter "ringway_rate_limited_total" ["route"] "Requests that came too soon for the route's rate_limit and got 429.";
     SERIALIZE_QUEUE = Gauge "ringway_serialize_queue_depth" ["route"] "Requests that wait for their turn (route.serialize).";
-    LOCK_ACQUIRE = Histogram "ringway_lock_acquire_seconds" ["use", "result"] "Time from asking for a lock to what came of it: granted, queue_full, timeout, store_lost.";
+    LOCK_ACQUIRE = Histogram "ringway_lock_acquire_seconds" ["use", "result"] "Time from asking for a lock to what came of it: granted, queue_full, timeout, store_lost, and without the store local or bypass.";
     LOCK_HELD = Histogram "ringway_lock_held_seconds" ["use"] "Time from a lock to its release.";
+    LOCK_LOST = Counter "ringway_lock_lost_total" ["use", "reason"] "Locks lost while they were held: not renewed in time (deadline), with the store lost (store), or gone by the store's word (session).";
+    LOCK_GHOSTS = Counter "ringway_lock_ghosts_reconciled_total" ["store"] "Locks of asks whose outcome was not known, that were taken back in the store.";
+    FENCE_REJECTED = Counter "ringway_fence_rejected_total" ["route"] "Answers 409 or 412 to requests with a fencing token: the upstream has seen a higher one.";
     LOCK_WAITERS = Gauge "ringway_lock_waiters" ["use"] "Who waits for a lock now.";
     COALESCED = Counter "ringway_coalesced_total" ["route", "role"] "Requests of a route with coalesce, by how they got their answer: filler (an endpoint was asked, for others too), local (by another's exchange), and for themselves by timeout, hit_for_miss, unshared, failed, bypass, full.";
     COALESCE_WAITING = Gauge "ringway_coalesce_waiting" ["route"] "Requests that wait for another's answer to begin.";

@@ -46,6 +46,7 @@ mod reload;
 mod replay;
 mod retry;
 mod serialize;
+mod serialize_etcd;
 mod shutdown;
 mod spikes;
 mod streaming;

@@ -101,7 +101,7 @@ fn the_last_turn_ends_with_the_last_byte_and_waiting_has_bounds() {
     let origin = Origin::start("a");
     let ringway = Ringway::start(&config(&upstream(&[&origin]), "wait = \"300ms\"\nmax_queue = 1"));
     // The head comes and a part of the body.
-    let cut = Some((60, Cut::Stall));
+    let cut = Some((200, Cut::Stall));
     origin.script(Script {
         framing: Framing::Chunked(5),
         body: crate::harness::origin::Body::Bytes(500),

@@ -73,6 +73,27 @@ impl Etcd {
         !self.call("/v3/kv/range", &json!({ "key": encode(key) }))["kvs"].is_null()
     }
 
+    /// All keys that begin so.
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        let mut end = prefix.as_bytes().to_vec();
+        *end.last_mut().expect("a prefix") += 1;
+        let asked = json!({ "key": encode(prefix), "range_end": BASE64_STANDARD.encode(end), "keys_only": true });
+        let answer = self.call("/v3/kv/range", &asked);
+        let decode = |pair: &Value| {
+            String::from_utf8(BASE64_STANDARD.decode(pair["key"].as_str().expect("a key")).expect("base64"))
+                .expect("text")
+        };
+        answer["kvs"].as_array().map(|kvs| kvs.iter().map(decode).collect()).unwrap_or_default()
+    }
+
+    /// Has it sleep, or wakes it up.
+    pub fn set_asleep(&self, is_asleep: bool) {
+        let signal = if is_asleep { "STOP" } else { "CONT" };
+        let pid = self.child.as_ref().expect("it runs").id();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
+        assert!(sent.expect("a shell").success(), "send SIG{signal}");
+    }
+
     /// Calls its gateway.
     #[track_caller]
     pub fn call(&self, path: &str, body: &Value) -> Value {

@@ -1,0 +1,38 @@
+//! How it stands with routes whose requests take turns, as a part of `/api/v1/status`.
+use super::view;
+use super::view::Store;
+use crate::route::Route;
+use crate::snapshot::Serial;
+use crate::snapshot::Snapshot;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// A route whose requests take turns.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Turns {
+    /// Its name.
+    pub route: String,
+    /// Requests that wait for their turn.
+    pub waiting: u64,
+    /// Whose locks; absent: within this proxy.
+    pub store: Option<Store>,
+    /// What happens because the store is lost: `refuse`, `local`, `bypass`; absent while it is not.
+    pub degraded: Option<String>,
+}
+
+/// All of them, in the file's order.
+pub fn all(snapshot: &Snapshot) -> Vec<Turns> {
+    let routes = snapshot.routes.routes().iter().zip(&snapshot.serials);
+    routes.filter_map(|(route, serial)| of(route, serial.as_ref()?)).collect()
+}
+
+fn of(route: &Route, serial: &Serial) -> Option<Turns> {
+    let settings = route.action.forward()?.serialize.as_ref()?;
+    let stored = settings.stored.as_ref().filter(|_| serial.service.is_lost());
+    Some(Turns {
+        route: route.name.to_string(),
+        waiting: serial.stats.sum(|cell| cell.waiting.get()),
+        store: serial.service.standing().map(|standing| view::store(&standing.health)),
+        degraded: stored.map(|stored| stored.on_loss.as_str().to_string()),
+    })
+}

@@ -119,7 +119,7 @@ pub async fn run(
         admin: admin_listener.local_addr().unwrap_or(config.admin.address),
         listeners: prepared.iter().filter_map(listener::Prepared::address).collect(),
     };
-    let history = control.history();
+    let (history, locks) = (control.history(), control.locks());
     tokio::spawn(control.run(remote.clone()));
     let (orders, asked) = mpsc::channel(MAX_ORDERS);
     let shared = Arc::new(Shared {
@@ -180,6 +180,7 @@ pub async fn run(
         }
     };
     workers.stop().await;
+    locks.settle().await;
     // It has a deadline of its own.
     if let Err(error) = leaving.await {
         tracing::warn!(%error, "The fleet could not be left.");

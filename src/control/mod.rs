@@ -19,6 +19,7 @@ use crate::base::ids::UpstreamName;
 use crate::discovery::names::Names;
 use crate::discovery::runner::Runners;
 use crate::discovery::settings::Settings as Discovery;
+use crate::lock::registry::Locks;
 use crate::probe::Answer;
 use crate::ring::fingerprint::Fingerprint;
 use crate::snapshot::Snapshot;
@@ -203,6 +204,11 @@ impl Control {
     /// The last changes.
     pub fn history(&self) -> History {
         self.history.clone()
+    }
+
+    /// Locks of stores, to be given back at the end.
+    pub fn locks(&self) -> Arc<Locks> {
+        self.state.locks.clone()
     }
 
     /// What wakes this task when an outcome cannot wait for its tick.

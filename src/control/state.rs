@@ -87,7 +87,7 @@ pub struct State {
     /// Counters.
     pub counters: Counters,
     /// Locks.
-    pub locks: Locks,
+    pub locks: Arc<Locks>,
 }
 
 /// Counters by name.
@@ -241,7 +241,7 @@ impl State {
             guard_config: false,
             removed: Vec::new(),
             counters: Counters::default(),
-            locks: Locks::default(),
+            locks: Arc::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::room::Room;
 use super::service::Service;
 use super::standing::Standing;
 use super::token::Tokens;
+use crate::base::clock;
 use crate::store::settings::Settings;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -13,6 +14,10 @@ use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::Weak;
 use std::time::Duration;
+
+/// Longest time to give locks back when the program ends, and how often that is looked at.
+const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE_LOOK: Duration = Duration::from_millis(5);
 
 /// All services. They share the lines, so that a key has one turn in this process whichever of them it is asked of.
 #[derive(Debug)]
@@ -75,6 +80,16 @@ impl Locks {
             if let Some(room) = self.room.get() {
                 service.start(room);
             }
+        }
+    }
+
+    /// Before the program ends: waits until what was held is given back, for a moment. What is not runs out by itself.
+    pub async fn settle(&self) {
+        let end = clock::now() + SETTLE;
+        let is_busy =
+            || self.stored().iter().filter_map(|known| known.service.upgrade()).any(|service| service.is_busy());
+        while is_busy() && clock::now() < end {
+            tokio::time::sleep(SETTLE_LOOK).await;
         }
     }
 

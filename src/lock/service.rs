@@ -45,6 +45,8 @@ struct Stored {
     engine: Arc<dyn LeaseStore>,
     standing: Arc<Standing>,
     last_owner: AtomicU64,
+    /// Held by whoever owns a lease, or is about to give one back.
+    busy: Arc<()>,
     running: OnceLock<Running>,
 }
 
@@ -75,8 +77,8 @@ impl Service {
         standing: Arc<Standing>,
         lease: Duration,
     ) -> Self {
-        let (last_owner, running) = (AtomicU64::new(0), OnceLock::new());
-        Self { lines, tokens, stored: Some(Arc::new(Stored { lease, engine, standing, last_owner, running })) }
+        let (last_owner, busy, running) = (AtomicU64::new(0), Arc::new(()), OnceLock::new());
+        Self { lines, tokens, stored: Some(Arc::new(Stored { lease, engine, standing, last_owner, busy, running })) }
     }
 
     /// Sets the engine to work, if there is one that does not yet.
@@ -91,6 +93,11 @@ impl Service {
     /// How it stands with its store, if it has one.
     pub fn standing(&self) -> Option<&Arc<Standing>> {
         self.stored.as_ref().map(|stored| &stored.standing)
+    }
+
+    /// Whether a lease of its store was not given back yet.
+    pub fn is_busy(&self) -> bool {
+        self.stored.as_ref().is_some_and(|stored| Arc::strong_count(&stored.busy) > 1)
     }
 
     /// Whether it has a store and that one does not answer: then there are no leases.
@@ -170,6 +177,7 @@ impl Stored {
         by: Instant,
         mut reply: oneshot::Sender<Result<Lease, LockError>>,
     ) {
+        let _busy = self.busy.clone();
         let mut is_uncertain = false;
         let outcome = tokio::select! {
             biased;

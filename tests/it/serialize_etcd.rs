@@ -1,4 +1,5 @@
 //! Requests that take turns over two proxies, by a real etcd: one at a time, tokens that rise, and what happens without it.
+use crate::dashboard;
 use crate::harness::etcd::Etcd;
 use crate::harness::http::{Client, Response};
 use crate::harness::origin::{Body, Cut, Framing, Origin, Script};
@@ -60,7 +61,7 @@ fn word(response: &Response) -> (u16, String, Option<&str>) {
 fn a_count_over_two_proxies_is_exact_and_nothing_is_left_behind() {
     let Some(etcd) = Etcd::start() else { skip!("no etcd") };
     let register = Register::start(Duration::from_millis(1));
-    let [a, b] = [1, 2].map(|_| start(&etcd, &register, &format!("{LONG}\nwait = \"30s\"")));
+    let [mut a, b] = [1, 2].map(|_| start(&etcd, &register, &format!("{LONG}\nwait = \"30s\"")));
     let posting = [&a, &b].map(|ringway| {
         let address = ringway.address;
         thread::spawn(move || post_all(address, "/n", 3, 20))
@@ -71,12 +72,15 @@ fn a_count_over_two_proxies_is_exact_and_nothing_is_left_behind() {
     check_tokens(&entry.writes);
     assert!(!entry.writes[0].0.starts_with(&"0".repeat(20)), "tokens have the store's epoch");
     wait_for("the store to be empty", || etcd.keys(LOCKS).is_empty().then_some(()));
-    let (a, b) = (a.metrics(), b.metrics());
-    for metrics in [&a, &b] {
+    for metrics in [a.metrics(), b.metrics()] {
         assert_eq!(metrics.get("ringway_lock_acquire_seconds_count{use=\"serialize\",result=\"granted\"}"), 60.0);
         assert_eq!((metrics.sum("ringway_lock_lost_total"), metrics.sum("ringway_cap_degraded")), (0.0, 0.0));
         assert_eq!(metrics.get("ringway_store_up{store=\"e\"}"), 1.0);
     }
+    // Nor by one that ends right after its last answer.
+    assert_eq!(a.client().post("/n", b"").unwrap().status, 200);
+    assert!(a.stop().success());
+    assert_eq!(etcd.keys(LOCKS), [""; 0]);
 }
 
 #[test]
@@ -181,6 +185,9 @@ fn without_its_store_a_route_does_as_it_is_told_and_says_so() {
     let told = String::from_utf8(told.stdout).unwrap();
     for line in ["REQUESTS ARE REFUSED", "within this proxy, without tokens", "REQUESTS PASS WITHOUT TURNS"] {
         assert!(told.contains(line), "{told}");
+    }
+    if let Some(page) = dashboard::dom(&format!("http://{}/", ringway.admin)) {
+        assert!(page.contains("<p>Route /bypass: store e is lost, requests pass without turns.</p>"), "{page}");
     }
     register.set_pause(Duration::ZERO);
     etcd.restart();

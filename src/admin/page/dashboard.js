@@ -220,6 +220,18 @@ function meet(fleet) {
   byId("peers").replaceChildren(...fleet.peers.map(line));
 }
 
+// What goes on without its store, and how.
+function degraded(status) {
+  const modes = { refuse: "requests are refused", local: "requests take turns within this proxy, without tokens", bypass: "requests pass without turns" };
+  const turns = status.serialize.filter((route) => route.degraded)
+    .map((route) => `Route ${route.route}: store ${route.store.name} is lost, ${modes[route.degraded]}.`);
+  const lost = status.upstreams.filter((upstream) => upstream.discovery?.store && !upstream.discovery.store.up)
+    .map((upstream) => `Upstream ${upstream.name}: store ${upstream.discovery.store.name} is lost, ${upstream.discovery.refuses ? "requests are refused" : "the last members serve"}.`);
+  const box = byId("degraded");
+  box.hidden = turns.length + lost.length === 0;
+  box.replaceChildren(...[...turns, ...lost].map((line) => make("p", {}, line)));
+}
+
 function show(status, heats) {
   const now = performance.now();
   const sums = status.listeners.reduce((sum, listener) => sum + listener.connections, 0);
@@ -229,6 +241,7 @@ function show(status, heats) {
   byId("summary").textContent = parts.join(" · ");
   byId("summary").className = status.ready && status.reloads.last_succeeded ? "" : "warn";
   hold(status.held);
+  degraded(status);
   meet(status.fleet);
   const all = byId("upstreams");
   status.upstreams.forEach((upstream, at) => {

@@ -133,17 +133,26 @@ impl Proxy {
                 Err(body) => body,
             },
         };
-        if ctx.held.is_none() && coalesce::concerns(ctx, forward) {
-            // In a box: requests that have nothing to do with others should not carry the room.
-            return Box::pin(coalesce::answer(self, ctx, forward, view.upstream(upstream), body)).await;
-        }
-        // 6 ring, 7 pool, 8 forward: for one candidate after the other
         let upstream = view.upstream(upstream);
-        let answer = match ctx.held.as_ref().and_then(|held| held.term()) {
+        if coalesce::concerns(ctx, forward) {
+            // In a box: requests that have nothing to do with others should not carry the room.
+            return Box::pin(coalesce::answer(self, ctx, forward, upstream, body)).await;
+        }
+        self.ask(ctx, forward, upstream, body).await.map(Answer::OfEndpoint)
+    }
+
+    /// 6 ring, 7 pool, 8 forward: for one candidate after the other, as long as the request has its turn if it takes one.
+    async fn ask<D: Downstream>(
+        &self,
+        ctx: &mut RequestContext,
+        forward: &Forward,
+        upstream: &Upstream,
+        body: Box<RequestBody<D>>,
+    ) -> Result<attempt::Answer<D>, ProxyError> {
+        match ctx.held.as_ref().and_then(|held| held.term()) {
             None => attempt::run(self, ctx, forward, upstream, body).await,
             Some(term) => Box::pin(serialize::run(&term, self, ctx, forward, upstream, body)).await,
-        };
-        answer.map(Answer::OfEndpoint)
+        }
     }
 
     /// Answers a request whose head could not be accepted, so that it is counted and logged like every other.

@@ -65,7 +65,9 @@ impl<D: Downstream> Response<D> {
         let mut draft = finish.proxy().worker.buffers.take_draft();
         draft.head = share.head().clone();
         let Draft { head, edits, .. } = &mut *draft;
-        headers::to_client(head, edits);
+        if !headers::to_client(head, edits) {
+            date(&finish, head);
+        }
         finish.edit_response(&mut draft);
         explained::tell(&finish, &mut draft);
         finish.status = draft.head.status();

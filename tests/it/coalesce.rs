@@ -127,6 +127,7 @@ fn two_hundred_clients_of_one_key_cost_one_exchange() {
     for asking in others.into_iter().chain([first]) {
         let response = got(asking);
         assert_eq!((response.status, response.header("x-number")), (200, Some("1")));
+        assert!(response.header("date").is_some(), "the origin gave none");
         assert!(response.body == body, "other bytes");
     }
     origin.is_left_alone();
@@ -496,13 +497,15 @@ fn who_waits_too_long_asks_for_itself() {
 fn what_was_asked_before_a_change_is_not_for_those_who_ask_after_it() {
     let origin = Hand::new();
     let other_route = "[[route]]\nmethods = [\"POST\"]\nupstream = \"u\"\n";
-    let proxy = Ringway::start(&format!("{other_route}{}", origin.config("")));
+    let in_turn = "[[route]]\nmethods = [\"PUT\"]\nupstream = \"u\"\n[route.serialize]\nkey = [\"path\"]\n";
+    let proxy = Ringway::start(&format!("{other_route}{in_turn}{}", origin.config("")));
     for (method, path, status, changes) in [
         ("PURGE", "/a", 200, true),
         ("PURGE", "/b", 404, true),
         ("DELETE", "/c", 204, true),
         ("POST", "/d", 200, true),
         ("POST", "/e", 409, false),
+        ("PUT", "/g", 200, true),
         ("OPTIONS", "/f", 200, false),
     ] {
         let before = ask(&proxy, path);

@@ -16,7 +16,6 @@ use crate::head::Method;
 use crate::http1::framing::BodyLength;
 use crate::proxy::Answer;
 use crate::proxy::Proxy;
-use crate::proxy::attempt;
 use crate::proxy::body::Downstream;
 use crate::proxy::body::RequestBody;
 use crate::proxy::context::RequestContext;
@@ -70,7 +69,7 @@ pub(super) async fn answer<D: Downstream>(
     {
         return Ok(Answer::Shared(share));
     }
-    let answered = attempt::run(proxy, ctx, forward, upstream, body).await;
+    let answered = proxy.ask(ctx, forward, upstream, body).await;
     if let (Some(change), Ok((answer, _))) = (change, &answered) {
         change.settle(answer.head.status());
     }

@@ -52,7 +52,7 @@ fn print_summary(path: &Path, config: &Config) {
     }
     for (name, store) in &config.stores {
         let servers: Vec<String> = store.servers.iter().map(ToString::to_string).collect();
-        say!("  store {name} etcd at {}", servers.join(" "));
+        say!("  store {name} {} at {}", store.engine.name(), servers.join(" "));
     }
     for warning in &config.warnings {
         say!("warning: {warning}");

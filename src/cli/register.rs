@@ -9,16 +9,15 @@ use crate::base::ids::EndpointId;
 use crate::config;
 use crate::discovery::list;
 use crate::discovery::settings::Allowed;
+use crate::discovery::store::Question;
+use crate::discovery::store::entry::Entry;
+use crate::discovery::store::holding::Holding;
 use crate::store;
-use crate::store::StoreError;
-use crate::store::etcd::Etcd;
-use crate::store::settings::Settings;
+use std::fmt;
 use std::time::Duration;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
-/// Shortest time that a sign of life is waited for.
-const MIN_ANSWER: Duration = Duration::from_millis(500);
 /// Longest time for taking it back at the end; after it the lease runs out by itself.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -49,27 +48,25 @@ pub fn run(args: &RegisterArgs) -> anyhow::Result<u8> {
         return Ok(WRONG);
     }
     let membership = Membership {
-        key: format!("{}/rings/{}/{}", store.root, args.upstream, EndpointId::new(&args.id)),
-        value: serde_json::json!({ "addr": args.address, "weight": args.weight }).to_string(),
-        store,
+        question: Question { store: store.clone(), name: args.upstream.clone() },
+        entry: Entry { id: args.id.clone(), address: args.address.clone(), weight: u64::from(args.weight) },
     };
     super::runtime()?.block_on(membership.hold_until_told())?;
     Ok(OK)
 }
 
-struct Membership<'a> {
-    store: &'a Settings,
-    key: String,
-    value: String,
+struct Membership {
+    question: Question,
+    entry: Entry,
 }
 
-/// A membership that is in the store.
-struct Held {
-    etcd: Etcd,
-    lease: String,
+impl fmt::Display for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.entry.id, self.question)
+    }
 }
 
-impl Membership<'_> {
+impl Membership {
     async fn hold_until_told(&self) -> std::io::Result<()> {
         let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut held = None;
@@ -78,59 +75,38 @@ impl Membership<'_> {
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
         }
-        if let Some(Held { mut etcd, lease }) = held {
-            match tokio::time::timeout(GOODBYE, etcd.revoke(&lease)).await {
-                Ok(Ok(())) => complain!("{} is taken back", self.key),
-                Ok(Err(error)) => complain!("{} runs out by itself: {}", self.key, error.told()),
-                Err(_) => complain!("{} runs out by itself: no answer in time", self.key),
+        if let Some(mut holding) = held {
+            match tokio::time::timeout(GOODBYE, holding.end()).await {
+                Ok(Ok(())) => complain!("{self} is taken back"),
+                Ok(Err(error)) => complain!("{self} runs out by itself: {}", error.told()),
+                Err(_) => complain!("{self} runs out by itself: no answer in time"),
             }
         }
         Ok(())
     }
 
     /// Registers, and keeps it so, over every loss of the store or the lease.
-    async fn hold(&self, held: &mut Option<Held>) {
+    async fn hold(&self, held: &mut Option<Holding>) {
         let mut dice = Dice::new(clock::since_epoch().as_nanos() as u64);
         let mut failures = 0u32;
         // A reason is told once, however often it is met.
         let mut told = None;
         for server in 0.. {
-            match self.begin(server).await {
+            match Holding::begin(&self.question, &self.entry, server).await {
                 Ok(begun) => {
-                    complain!("{} is registered: {}", self.key, self.value);
+                    complain!("{self} is registered: {} weight {}", self.entry.address, self.entry.weight);
                     (failures, told) = (0, None);
-                    let why = self.keep(held.insert(begun)).await;
-                    complain!("{} is lost and registered anew: {why}", self.key);
+                    let why = held.insert(begun).keep(self.question.store.lease_ttl).await;
+                    complain!("{self} is lost and registered anew: {why}");
                 }
                 Err(error) if told.as_ref() == Some(&error.told()) => {}
                 Err(error) => {
-                    complain!("{} is not registered: {}", self.key, error.told());
+                    complain!("{self} is not registered: {}", error.told());
                     told = Some(error.told());
                 }
             }
             failures = failures.saturating_add(1);
             tokio::time::sleep(store::pause(failures, &mut dice)).await;
-        }
-    }
-
-    async fn begin(&self, server: usize) -> Result<Held, StoreError> {
-        let mut etcd = Etcd::open(self.store, server).await?;
-        let lease = etcd.grant(self.store.lease_ttl).await?;
-        etcd.put(&self.key, &self.value, &lease).await?;
-        Ok(Held { etcd, lease })
-    }
-
-    /// Signs of life, three in the time of a lease; says why there are no more. Who waits longer for one than that has no
-    /// time left for the next server.
-    async fn keep(&self, held: &mut Held) -> String {
-        let pause = self.store.lease_ttl / 3;
-        loop {
-            tokio::time::sleep(pause).await;
-            match held.etcd.keep_alive(pause.max(MIN_ANSWER), &held.lease).await {
-                Ok(true) => {}
-                Ok(false) => return "its lease has run out".into(),
-                Err(error) => return error.told(),
-            }
         }
     }
 }

@@ -102,6 +102,7 @@ fn key_lines(text: &mut String, section: &str, names: &[&str]) {
             "route" => matches!(key.name, "upstream" | "key"),
             "upstream.*" => key.name == "endpoints",
             "upstream.*.discovery" => key.name == "path",
+            "store.*" => matches!(key.name, "engine" | "endpoints"),
             _ => key.required,
         };
         let line = match (shown, key.default) {

@@ -8,6 +8,7 @@ use crate::route::serialize::OnLoss;
 use crate::route::serialize::Serialize;
 use crate::route::serialize::Stored;
 use crate::snapshot::settings::Upstream;
+use crate::store::settings::Engine;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,9 +58,16 @@ fn stored(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Op
         }
         return None;
     };
-    if !stores.contains_key(&store.value) {
-        let near = did_you_mean(&store.value, stores.keys().map(String::as_str));
-        reader.problem(&store.place, format!("there is no [store.{}]{near}", store.value));
+    match stores.get(&store.value) {
+        Some(Some(known)) if known.engine != Engine::Etcd => {
+            let message = format!("\"{}\" is {}, but locks go through etcd", store.value, known.engine.name());
+            reader.problem(&store.place, message);
+        }
+        Some(_) => {}
+        None => {
+            let near = did_you_mean(&store.value, stores.keys().map(String::as_str));
+            reader.problem(&store.place, format!("there is no [store.{}]{near}", store.value));
+        }
     }
     if on_loss != OnLoss::Refuse {
         let place = section.place("on_store_loss");

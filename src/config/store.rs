@@ -1,69 +1,155 @@
 //! `[store.NAME]`.
 use super::table::Found;
+use super::table::Place;
 use super::table::Reader;
 use super::table::Section;
 use super::tls;
 use crate::base::address::Address;
 use crate::base::address::Location;
+use crate::net::settings::ClientTls;
+use crate::net::tls_client::TlsClient;
+use crate::store::settings::Consistency;
+use crate::store::settings::Engine;
 use crate::store::settings::Settings;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// All stores by name; nothing where what is wrong with one was told.
 pub type Stores = BTreeMap<String, Option<Arc<Settings>>>;
 
+/// Keys of each engine beside `engine` and `tls`.
+const OWN: &[(&str, &[&str])] = &[
+    ("etcd", &["endpoints", "username", "password_file", "root", "lease_ttl"]),
+    ("redis", &["url", "username", "password_file", "prefix", "lease_ttl"]),
+    ("consul", &["address", "token_file", "consistency", "session_ttl"]),
+];
+/// How long what is put there stays, unless it is chosen.
+const LEASE_TTL: Duration = Duration::from_secs(5);
+const SESSION_TTL: Duration = Duration::from_secs(10);
 /// Before all keys, unless it is chosen.
-const ROOT: &str = "/ringway";
+const PREFIX: &str = "ringway";
+/// The port of Redis where none is written.
+const REDIS_PORT: u16 = 6379;
+/// Most databases a server may have been given.
+const MAX_DATABASE: u16 = 9999;
+
+/// What kind it is, where it is, and what secures the way there.
+struct Reached {
+    engine: Engine,
+    servers: Vec<Location>,
+    tls: Option<Arc<TlsClient>>,
+}
 
 /// Reads one `[store.NAME]`; `None` when it is wrong.
 pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Option<Settings> {
     section.check_names(reader);
-    section.choice(reader, "engine");
-    let tls = tls::client_of(reader, section, "store.*.tls");
-    let texts = section.texts(reader, "endpoints");
     let before = reader.problems.len();
-    if section.has("endpoints") && texts.is_empty() {
-        reader.problem(&section.place("endpoints"), "the list of endpoints is empty; write [\"http://10.0.0.1:2379\"]");
+    let engine = section.choice(reader, "engine");
+    let own = OWN.iter().find(|(of, _)| *of == engine).map_or(&[][..], |(_, own)| own);
+    for other in OWN.iter().flat_map(|(_, names)| *names).filter(|name| !own.contains(name) && section.has(name)) {
+        reader.problem(&section.place(other), format!("{engine} has no \"{other}\"; leave it out"));
     }
-    let is_secure = section.has("tls");
-    let servers: Vec<Location> = texts.iter().filter_map(|text| server(reader, text, is_secure)).collect();
-    let root = section.text(reader, "root");
-    if let Some(root) = root.as_ref().filter(|root| !is_root(&root.value)) {
-        let message = format!("\"{}\" is not a beginning of keys; write root = \"{ROOT}\"", root.value);
+    let found = match engine {
+        "redis" => redis(reader, section),
+        "consul" => consul(reader, section),
+        _ => etcd(reader, section),
+    };
+    let root = match engine {
+        "redis" => prefix(reader, section),
+        // Services have names of their own; the rest begins as keys of Consul do, without a slash.
+        "consul" => Some(PREFIX.into()),
+        _ => root(reader, section),
+    };
+    let login = login(reader, section);
+    let lease_ttl = match engine {
+        "consul" => time(reader, section, "session_ttl", SESSION_TTL),
+        _ => time(reader, section, "lease_ttl", LEASE_TTL),
+    };
+    if reader.problems.len() > before {
+        return None;
+    }
+    let Reached { engine, servers, tls } = found?;
+    Some(Settings { name: name.to_string(), engine, servers, tls, login, root: root?, lease_ttl: lease_ttl? })
+}
+
+fn time(reader: &mut Reader<'_>, section: &Section<'_>, name: &str, absent: Duration) -> Option<Duration> {
+    if section.has(name) { section.duration(reader, name) } else { Some(absent) }
+}
+
+fn root(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<String> {
+    let root = section.text(reader, "root")?;
+    let is_fine = |text: &str| text.starts_with('/') && text.len() > 1 && text.bytes().all(|b| b.is_ascii_graphic());
+    if !is_fine(&root.value) {
+        let message = format!("\"{}\" is not a beginning of keys; write root = \"/ringway\"", root.value);
         reader.problem(&root.place, message);
     }
+    Some(root.value.trim_end_matches('/').to_string())
+}
+
+fn prefix(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<String> {
+    let Some(prefix) = section.text(reader, "prefix") else { return Some(PREFIX.into()) };
+    let is_fine = |b: u8| b.is_ascii_graphic() && !b"{}".contains(&b);
+    if prefix.value.is_empty() || !prefix.value.bytes().all(is_fine) {
+        let message = format!("\"{}\" is not a beginning of keys; write prefix = \"{PREFIX}\"", prefix.value);
+        reader.problem(&prefix.place, message);
+    }
+    Some(prefix.value)
+}
+
+/// Redis knows a password of nobody, too.
+fn login(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<(String, PathBuf)> {
     let (user, file) = (section.text(reader, "username"), section.text(reader, "password_file"));
-    if user.is_some() != file.is_some() {
+    let is_redis = section.has("url");
+    if user.is_some() && file.is_none() || user.is_none() && file.is_some() && !is_redis {
         let place = section.place(if user.is_some() { "username" } else { "password_file" });
         reader.problem(&place, "\"username\" and \"password_file\" belong together; name both or none");
     }
-    let file = file.map(|file| tls::readable(reader, &file));
-    let lease_ttl = section.duration(reader, "lease_ttl")?;
-    if reader.problems.len() > before || servers.is_empty() {
-        return None;
+    if let Some(token) = section.text(reader, "token_file") {
+        return Some((String::new(), tls::readable(reader, &token)));
     }
-    Some(Settings {
-        name: name.to_string(),
-        servers,
-        tls,
-        login: user.zip(file).map(|(user, file)| (user.value, file)),
-        root: root?.value.trim_end_matches('/').to_string(),
-        lease_ttl,
-    })
+    let file = tls::readable(reader, &file?);
+    Some((user.map(|user| user.value).unwrap_or_default(), file))
 }
 
-fn is_root(text: &str) -> bool {
-    text.starts_with('/') && text.len() > 1 && text.bytes().all(|byte| byte.is_ascii_graphic())
+fn etcd(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Reached> {
+    let tls = tls::client_of(reader, section, "store.*.tls");
+    let texts = section.texts(reader, "endpoints");
+    if !section.has("endpoints") {
+        reader.problem(&section.place, "etcd needs its \"endpoints\"; write endpoints = [\"http://10.0.0.1:2379\"]");
+    } else if texts.is_empty() {
+        reader.problem(&section.place("endpoints"), "the list of endpoints is empty; write [\"http://10.0.0.1:2379\"]");
+    }
+    let is_secure = section.has("tls");
+    let servers = texts.iter().filter_map(|text| http(reader, text, is_secure, "http://10.0.0.1:2379")).collect();
+    Some(Reached { engine: Engine::Etcd, servers, tls })
+}
+
+fn consul(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Reached> {
+    let tls = tls::client_of(reader, section, "store.*.tls");
+    let consistency = match section.choice(reader, "consistency") {
+        "stale" => Consistency::Stale,
+        "consistent" => Consistency::Consistent,
+        _ => Consistency::Default,
+    };
+    let Some(text) = section.text(reader, "address") else {
+        if !section.has("address") {
+            let message = "consul needs the \"address\" of its agent; write address = \"http://127.0.0.1:8500\"";
+            reader.problem(&section.place, message);
+        }
+        return None;
+    };
+    let server = http(reader, &text, section.has("tls"), "http://127.0.0.1:8500")?;
+    Some(Reached { engine: Engine::Consul(consistency), servers: vec![server], tls })
 }
 
 /// `http://host:port`, or `https://` with `tls`.
-fn server(reader: &mut Reader<'_>, text: &Found<String>, is_secure: bool) -> Option<Location> {
+fn http(reader: &mut Reader<'_>, text: &Found<String>, is_secure: bool, example: &str) -> Option<Location> {
     let (scheme, rest) = text.value.split_once("://").unwrap_or_default();
-    let location = rest.trim_end_matches('/').parse::<Location>().ok();
-    let location = location.filter(|location| !matches!(location, Location::At(Address::Unix(_))));
+    let location = location(rest.trim_end_matches('/'));
     let Some(location) = location.filter(|_| matches!(scheme, "http" | "https")) else {
-        let message = format!("\"{}\" is not a server; write \"http://10.0.0.1:2379\"", text.value);
-        reader.problem(&text.place, message);
+        reader.problem(&text.place, format!("\"{}\" is not a server; write \"{example}\"", text.value));
         return None;
     };
     match (scheme, is_secure) {
@@ -75,4 +161,105 @@ fn server(reader: &mut Reader<'_>, text: &Found<String>, is_secure: bool) -> Opt
         _ => return Some(location),
     }
     None
+}
+
+fn location(text: &str) -> Option<Location> {
+    text.parse().ok().filter(|location| !matches!(location, Location::At(Address::Unix(_))))
+}
+
+/// `redis://host:port/database`, or `rediss://` for TLS.
+fn redis(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Reached> {
+    let tls = tls::client_of(reader, section, "store.*.tls");
+    let Some(url) = section.text(reader, "url") else {
+        if !section.has("url") {
+            reader.problem(&section.place, "redis needs its \"url\"; write url = \"redis://10.0.0.1:6379/0\"");
+        }
+        return None;
+    };
+    if !cfg!(feature = "store-redis") {
+        let message = "this program was built without Redis; build it with the feature \"store-redis\"";
+        reader.problem(&section.place("engine"), message);
+    }
+    let (scheme, rest) = url.value.split_once("://").unwrap_or_default();
+    if rest.contains('@') {
+        let message = "a password does not belong into \"url\"; write username = \"...\" and password_file = \"...\"";
+        reader.problem(&url.place, message);
+        return None;
+    }
+    let (host, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let server = location(host).or_else(|| location(&format!("{host}:{REDIS_PORT}")));
+    let database = if database.is_empty() { Some(0) } else { database.parse().ok().filter(|n| *n <= MAX_DATABASE) };
+    let (Some(server), Some(database), "redis" | "rediss") = (server, database, scheme) else {
+        let message = format!("\"{}\" is not a Redis; write \"redis://10.0.0.1:6379/0\"", url.value);
+        reader.problem(&url.place, message);
+        return None;
+    };
+    let tls = match (scheme, section.has("tls")) {
+        ("redis", true) => {
+            reader.problem(&url.place, "with \"tls\" the server is \"rediss://...\"");
+            None
+        }
+        ("rediss", false) => system_tls(reader, &url.place),
+        _ => tls,
+    };
+    Some(Reached { engine: Engine::Redis(database), servers: vec![server], tls })
+}
+
+/// TLS as `tls = {}` has it.
+fn system_tls(reader: &mut Reader<'_>, place: &Place) -> Option<Arc<TlsClient>> {
+    match TlsClient::load(&ClientTls { server_name: None, ca: None, certificate: None, verify: true }) {
+        Ok(client) => Some(Arc::new(client)),
+        Err(error) => {
+            reader.problem(place, format!("failed to {error}"));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse;
+
+    /// A configuration with these lines in `[store.s]`, as text of its problems, or what was read of it.
+    fn check(lines: &str, expected: &str) {
+        let text = format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"u\"\nkey = [\"path\"]\n\
+             [upstream.u.discovery]\nprovider = \"store\"\nstore = \"s\"\n[store.s]\n{lines}\n"
+        );
+        let found = match parse("f.toml", &text, &|_| None) {
+            Err(problems) => problems.to_string(),
+            Ok(config) => {
+                let store = &config.stores["s"];
+                format!("{} {} {} {:?}", store.engine.name(), store.servers[0], store.root, store.lease_ttl)
+            }
+        };
+        assert!(found.contains(expected), "{lines}:\n{found}\nhas no {expected}");
+    }
+
+    #[test]
+    fn each_engine_has_keys_of_its_own() {
+        check("engine = \"etcd\"\nendpoints = [\"http://10.0.0.1:2379\"]", "etcd 10.0.0.1:2379 /ringway 5s");
+        check("engine = \"redis\"\nurl = \"redis://10.0.0.1/3\"", "redis 10.0.0.1:6379 ringway 5s");
+        check("engine = \"redis\"\nurl = \"redis://r:1\"\nprefix = \"x\"\nlease_ttl = \"1s\"", "redis r:1 x 1s");
+        check("engine = \"consul\"\naddress = \"http://10.0.0.1:8500\"", "consul 10.0.0.1:8500 ringway 10s");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_store_is_told_with_its_place() {
+        check("engine = \"redsi\"", "f.toml:10:10: \"engine\" is \"redsi\"");
+        check("engine = \"etcd\"", "etcd needs its \"endpoints\"");
+        check("engine = \"redis\"", "redis needs its \"url\"");
+        check("engine = \"consul\"", "consul needs the \"address\"");
+        check("engine = \"redis\"\nurl = \"redis://a:1\"\nroot = \"/x\"", "f.toml:12:8: redis has no \"root\"");
+        check("engine = \"consul\"\naddress = \"a:8500\"", "f.toml:11:11: \"a:8500\" is not a server");
+        check("engine = \"consul\"\naddress = \"https://a:8500\"", "\"https\" needs a table \"tls\"");
+        check("engine = \"consul\"\naddress = \"http://a:1\"\nconsistency = \"x\"", "\"consistency\" is \"x\"");
+        for url in ["http://a:1", "redis://", "redis://a:1/x", "redis://a:1/10000", "redis://a b"] {
+            check(&format!("engine = \"redis\"\nurl = \"{url}\""), "f.toml:11:7: ");
+        }
+        check("engine = \"redis\"\nurl = \"redis://u:p@a:1\"", "a password does not belong into \"url\"");
+        check("engine = \"redis\"\nurl = \"redis://a:1\"\ntls = {}", "with \"tls\" the server is \"rediss://...\"");
+        check("engine = \"redis\"\nurl = \"redis://a:1\"\nprefix = \"a{b\"", "is not a beginning of keys");
+        check("engine = \"redis\"\nurl = \"redis://a:1\"\nusername = \"u\"", "belong together");
+    }
 }

@@ -65,7 +65,7 @@ impl fmt::Display for Source {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Dns(Question { name, records: Records::Addresses(port), .. }) => write!(f, "dns {name}, port {port}"),
             Self::Dns(Question { name, records: Records::Service, .. }) => write!(f, "dns service {name}"),
-            Self::Store(question) => write!(f, "store {}, {}", question.store.name, question.prefix()),
+            Self::Store(question) => write!(f, "store {}, {}", question.store.name, question),
         }
     }
 }

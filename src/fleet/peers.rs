@@ -258,6 +258,7 @@ mod tests {
     fn peers() -> Peers {
         let store = crate::store::settings::Settings {
             name: "e".into(),
+            engine: crate::store::settings::Engine::Etcd,
             servers: vec![Location::At(Address::Ip("127.0.0.1:1".parse().unwrap()))],
             tls: None,
             login: None,

@@ -3,7 +3,6 @@ use super::StoreError;
 use super::http::Connection;
 use super::http::Lines;
 use super::settings::Settings;
-use crate::base::files;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
@@ -32,13 +31,9 @@ impl Etcd {
     /// # Errors
     /// When it cannot be reached or does not let us in.
     pub async fn open(settings: &Settings, number: usize) -> Result<Self, StoreError> {
-        let server = &settings.servers[number % settings.servers.len()];
-        let mut connection = Connection::open(settings, server).await?;
-        if let Some((user, file)) = &settings.login {
-            let told = file.display().to_string();
-            let password =
-                files::read_text(file, files::MAX_WORD).map_err(|error| StoreError::Credentials(told, error))?;
-            let asked = json!({ "name": user, "password": password.trim_end_matches(['\r', '\n']) });
+        let mut connection = Connection::open(settings, settings.server(number)).await?;
+        if let Some((user, password)) = settings.credentials()? {
+            let asked = json!({ "name": user, "password": password });
             let answer = connection.call("/v3/auth/authenticate", &asked).await?;
             let token = answer["token"].as_str().ok_or_else(|| StoreError::Answer(connection.server.clone()))?;
             connection.authorize(token.to_string());

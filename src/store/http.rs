@@ -1,11 +1,12 @@
 //! One connection of HTTP/1.1 to a store: JSON there and back, one call at a time, or one answer that does not end.
 use super::StoreError;
+use super::dial::dial;
 use super::settings::Settings;
-use crate::base::address::Address;
 use crate::base::address::Location;
-use crate::net::stream::Socket;
-use crate::net::stream::Stream;
+use http::HeaderMap;
+use http::Method;
 use http::Request;
+use http::Response;
 use http::header;
 use http_body_util::BodyExt;
 use http_body_util::Full;
@@ -15,12 +16,9 @@ use hyper::client::conn::http1;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use std::io;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Longest time to connect, a TLS handshake included.
-const CONNECT: Duration = Duration::from_secs(2);
 /// Longest time for an answer, unless it is sooner too late.
 pub const ANSWER: Duration = Duration::from_secs(5);
 /// Largest answer: 100,000 members are less than half of it.
@@ -49,10 +47,7 @@ impl Connection {
     /// When it cannot be reached in time, or does not prove who it is.
     pub async fn open(settings: &Settings, server: &Location) -> Result<Self, StoreError> {
         let told = server.to_string();
-        let connected = tokio::time::timeout(CONNECT, connect(settings, server)).await;
-        let stream = connected
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(|error| StoreError::Connect(told.clone(), error))?;
+        let stream = dial(settings, server).await?;
         let shaken = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = shaken.map_err(|error| StoreError::Http(told.clone(), error))?;
         let mut driver = JoinSet::new();
@@ -69,7 +64,7 @@ impl Connection {
         self.authorization = Some(token);
     }
 
-    /// Calls and reads the whole answer, which has to be there within [`ANSWER`].
+    /// Calls by POST and reads the whole answer, which has to be there within [`ANSWER`].
     ///
     /// # Errors
     /// When there is no answer in time, or it is a refusal or no JSON.
@@ -82,65 +77,107 @@ impl Connection {
     /// # Errors
     /// As there.
     pub async fn call_within(&mut self, time: Duration, path: &str, body: &Value) -> Result<Value, StoreError> {
-        let server = self.server.clone();
-        let asked = async {
-            let answer = self.send(path, body).await?;
-            read(&server, answer, MAX_ANSWER).await
-        };
-        let bytes = tokio::time::timeout(time, asked).await.map_err(|_| StoreError::Timeout(server.clone()))??;
-        serde_json::from_slice(&bytes).map_err(|_| StoreError::Answer(server))
+        let answer = self.ask(time, Method::POST, path, Some(body)).await?;
+        answer.accepted(&self.server)?.json(&self.server)
     }
 
-    /// Calls and gives the answer's lines as they come. The connection is for nothing else then.
+    /// Asks and reads the whole answer, whatever its status.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn ask(
+        &mut self,
+        time: Duration,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, StoreError> {
+        let server = self.server.clone();
+        let asked = async {
+            let (head, body) = self.send(method, path, body).await?.into_parts();
+            let body = read(&server, body, MAX_ANSWER).await?;
+            Ok(Answer { status: head.status.as_u16(), fields: head.headers, body })
+        };
+        tokio::time::timeout(time, asked).await.map_err(|_| StoreError::Timeout(server.clone()))?
+    }
+
+    /// Calls by POST and gives the answer's lines as they come. The connection is for nothing else then.
     ///
     /// # Errors
     /// When there is no answer in time, or it is a refusal.
     pub async fn follow(mut self, path: &str, body: &Value) -> Result<Lines, StoreError> {
-        let asked = tokio::time::timeout(ANSWER, self.send(path, body)).await;
-        let body = asked.map_err(|_| StoreError::Timeout(self.server.clone()))??;
+        let server = self.server.clone();
+        let asked = async {
+            let (head, body) = self.send(Method::POST, path, Some(body)).await?.into_parts();
+            if head.status.is_success() {
+                return Ok(body);
+            }
+            let body = read(&server, body, MAX_LINE).await?;
+            Err(refusal(&server, head.status.as_u16(), &body))
+        };
+        let body = tokio::time::timeout(ANSWER, asked).await.map_err(|_| StoreError::Timeout(server.clone()))??;
         Ok(Lines { connection: self, body, read: Vec::new(), searched: 0 })
     }
 
-    async fn send(&mut self, path: &str, body: &Value) -> Result<Incoming, StoreError> {
-        let mut request = Request::post(path).header(header::HOST, &self.host);
-        request = request.header(header::CONTENT_TYPE, "application/json");
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<Incoming>, StoreError> {
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, &self.host);
         if let Some(token) = &self.authorization {
             request = request.header(header::AUTHORIZATION, token);
         }
-        let request = request.body(Full::new(Bytes::from(body.to_string())));
-        let request = request.map_err(|_| StoreError::Answer(self.server.clone()))?;
+        let body = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Bytes::from(body.to_string())
+            }
+            None => Bytes::new(),
+        };
+        let request = request.body(Full::new(body)).map_err(|_| StoreError::Answer(self.server.clone()))?;
         let http = |error| StoreError::Http(self.server.clone(), error);
         self.sender.ready().await.map_err(http)?;
-        let response = self.sender.send_request(request).await.map_err(http)?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response.into_body());
-        }
-        let words = read(&self.server, response.into_body(), MAX_LINE).await?;
-        let words = String::from_utf8_lossy(&words[..words.len().min(MAX_WORDS)]).trim().to_string();
-        Err(StoreError::Refused(self.server.clone(), status.as_u16(), words))
+        self.sender.send_request(request).await.map_err(http)
     }
 }
 
-async fn connect(settings: &Settings, server: &Location) -> io::Result<Stream> {
-    let addresses: Vec<Address> = match server {
-        Location::At(address) => vec![address.clone()],
-        Location::Named(name) => tokio::net::lookup_host((&*name.host, name.port)).await?.map(Address::Ip).collect(),
-    };
-    let mut failed = io::Error::from(io::ErrorKind::NotFound);
-    for address in addresses {
-        match Socket::connect(&address).await {
-            Ok(socket) => {
-                socket.set_nodelay()?;
-                return match &settings.tls {
-                    Some(tls) => tls.handshake(socket, server, &[]).await,
-                    None => Ok(Stream::Plain(socket)),
-                };
-            }
-            Err(error) => failed = error,
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its fields.
+    pub fields: HeaderMap,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Itself, unless it is a refusal.
+    ///
+    /// # Errors
+    /// When it is one.
+    pub fn accepted(self, server: &str) -> Result<Self, StoreError> {
+        if (200..300).contains(&self.status) {
+            return Ok(self);
         }
+        Err(refusal(server, self.status, &self.body))
     }
-    Err(failed)
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// When that is no JSON.
+    pub fn json(&self, server: &str) -> Result<Value, StoreError> {
+        serde_json::from_slice(&self.body).map_err(|_| StoreError::Answer(server.into()))
+    }
+}
+
+fn refusal(server: &str, status: u16, words: &[u8]) -> StoreError {
+    let words = String::from_utf8_lossy(&words[..words.len().min(MAX_WORDS)]).trim().to_string();
+    StoreError::Refused(server.into(), status, words)
 }
 
 async fn read(server: &str, mut body: Incoming, max: usize) -> Result<Vec<u8>, StoreError> {

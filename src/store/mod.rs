@@ -1,7 +1,11 @@
 //! Small clients for outside stores: bytes under keys, told when they change. What they mean is not known here.
+pub mod consul;
+pub mod dial;
 pub mod etcd;
 pub mod health;
 pub mod http;
+#[cfg(feature = "store-redis")]
+pub mod redis;
 pub mod settings;
 
 use crate::base::backoff;
@@ -30,6 +34,9 @@ pub enum StoreError {
     /// The connection failed.
     #[error("talk to {0}")]
     Http(String, #[source] hyper::Error),
+    /// It does not do as it was told, by the words of its protocol.
+    #[error("talk to {0}")]
+    Protocol(String, #[source] Box<dyn std::error::Error + Send + Sync>),
     /// It did not answer in time.
     #[error("get an answer of {0} in time")]
     Timeout(String),
@@ -45,6 +52,9 @@ pub enum StoreError {
     /// It ended what was to go on.
     #[error("go on with {0}, which the store has ended")]
     Ended(String),
+    /// This program was built without it.
+    #[error("use {0}, which this program was built without")]
+    LeftOut(&'static str),
     /// A file of credentials cannot be read.
     #[error("read {0}")]
     Credentials(String, #[source] io::Error),

@@ -1,6 +1,7 @@
 //! Proxies that tell each other through a real etcd who owns what.
 use crate::harness::etcd::Etcd;
 use crate::harness::program::{Ringway, command};
+use crate::harness::store::Server;
 use crate::harness::wait_for;
 use crate::hashing::{BY_PATH, fleet as origins, upstream};
 use crate::skip;

@@ -5,6 +5,7 @@ use crate::harness::http::{Client, Response};
 use crate::harness::origin::{Body, Cut, Framing, Origin, Script};
 use crate::harness::program::{Ringway, command};
 use crate::harness::register::Register;
+use crate::harness::store::Server;
 use crate::harness::wait_for;
 use crate::hashing::upstream;
 use crate::serialize::{check_tokens, post_all};

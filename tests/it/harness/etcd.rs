@@ -1,65 +1,23 @@
 //! A real etcd in a folder of its own; not a service of the system.
 use super::http::Client;
+use super::store::{Process, RING, Server, await_server, is_installed};
 use super::{free_address, wait_for};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use tempfile::TempDir;
 
 /// One server. Dropping it kills it.
 pub struct Etcd {
     pub address: SocketAddr,
-    peers: SocketAddr,
     folder: TempDir,
-    child: Option<Child>,
+    process: Process,
 }
 
 impl Etcd {
-    /// Starts one; `None` when there is no etcd on this machine.
-    pub fn start() -> Option<Self> {
-        Command::new("etcd").arg("--version").output().ok()?;
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut etcd = Self { address: free_address(), peers: free_address(), folder, child: None };
-        etcd.restart();
-        Some(etcd)
-    }
-
-    /// Starts it again at the same address, with the data it had.
-    pub fn restart(&mut self) {
-        self.kill();
-        let (own, peers) = (format!("http://{}", self.address), format!("http://{}", self.peers));
-        let mut command = Command::new("etcd");
-        command.arg("--data-dir").arg(self.folder.path().join("data"));
-        command.args(["--listen-client-urls", &own, "--advertise-client-urls", &own]);
-        command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
-        command.args(["--initial-cluster", &format!("default={peers}"), "--unsafe-no-fsync"]);
-        // Leases of a second need elections that are quicker than that.
-        command.args(["--heartbeat-interval", "50", "--election-timeout", "250"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.child = Some(command.spawn().expect("etcd starts"));
-        wait_for("etcd", || {
-            let ended = self.child.as_mut()?.try_wait().expect("our own child");
-            assert!(ended.is_none(), "etcd ended: {ended:?}");
-            self.try_call("/v3/kv/range", &json!({ "key": encode("x") }))
-        });
-    }
-
-    /// Kills it as a crash would.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap_or_default();
-            child.wait().map(drop).unwrap_or_default();
-        }
-    }
-
-    /// Kills it and forgets all it knew.
-    pub fn lose_data(&mut self) {
-        self.kill();
-        std::fs::remove_dir_all(self.folder.path().join("data")).expect("its own folder");
-    }
-
     pub fn put(&self, key: &str, value: &str) {
         self.call("/v3/kv/put", &json!({ "key": encode(key), "value": encode(value) }));
     }
@@ -88,30 +46,113 @@ impl Etcd {
 
     /// Has it sleep, or wakes it up.
     pub fn set_asleep(&self, is_asleep: bool) {
-        let signal = if is_asleep { "STOP" } else { "CONT" };
-        let pid = self.child.as_ref().expect("it runs").id();
-        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
-        assert!(sent.expect("a shell").success(), "send SIG{signal}");
+        self.process.signal(if is_asleep { "STOP" } else { "CONT" });
     }
 
     /// Calls its gateway.
     #[track_caller]
     pub fn call(&self, path: &str, body: &Value) -> Value {
-        wait_for(path, || self.try_call(path, body))
-    }
-
-    fn try_call(&self, path: &str, body: &Value) -> Option<Value> {
-        let headers = [("Connection", "close"), ("Content-Type", "application/json")];
-        let body = body.to_string();
-        let answer = Client::new(self.address).request("POST", path, &headers, Some(body.as_bytes())).ok()?;
-        if answer.status == 200 { serde_json::from_str(answer.text()).ok() } else { None }
+        wait_for(path, || try_call(self.address, path, body))
     }
 }
 
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        self.kill();
+fn try_call(address: SocketAddr, path: &str, body: &Value) -> Option<Value> {
+    let headers = [("Connection", "close"), ("Content-Type", "application/json")];
+    let body = body.to_string();
+    let answer = Client::new(address).request("POST", path, &headers, Some(body.as_bytes())).ok()?;
+    if answer.status == 200 { serde_json::from_str(answer.text()).ok() } else { None }
+}
+
+impl Server for Etcd {
+    const REFUSAL: &'static str = "authentication failed";
+    const TAKES_SEVERAL: bool = true;
+
+    fn start() -> Option<Self> {
+        if !is_installed("etcd", "--version") {
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (address, peers) = (free_address(), free_address());
+        let data = folder.path().join("data");
+        let process = Process::new(move || {
+            let (own, peers) = (format!("http://{address}"), format!("http://{peers}"));
+            let mut command = Command::new("etcd");
+            command.arg("--data-dir").arg(&data);
+            command.args(["--listen-client-urls", &own, "--advertise-client-urls", &own]);
+            command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
+            command.args(["--initial-cluster", &format!("default={peers}"), "--unsafe-no-fsync"]);
+            // Leases of a second need elections that are quicker than that.
+            command.args(["--heartbeat-interval", "50", "--election-timeout", "250"]);
+            command
+        });
+        let mut etcd = Self { address, folder, process };
+        etcd.restart();
+        Some(etcd)
     }
+
+    fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    fn await_ready(&mut self) {
+        let asked = json!({ "key": encode("x") });
+        await_server(&mut self.process, || try_call(self.address, "/v3/kv/range", &asked));
+    }
+
+    fn lose_data(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.folder.path().join("data")).expect("its own folder");
+    }
+
+    fn lines(&self, servers: &[SocketAddr]) -> String {
+        let servers: Vec<String> = servers.iter().map(|server| format!("\"http://{server}\"")).collect();
+        format!("engine = \"etcd\"\nendpoints = [{}]\nlease_ttl = \"1s\"", servers.join(", "))
+    }
+
+    fn login(&self, file: &Path) -> String {
+        format!("username = \"root\"\npassword_file = \"{}\"", file.display())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn put(&self, id: &str, address: &str, weight: u32) {
+        let value = json!({ "addr": address, "weight": weight, "zone": "z" }).to_string();
+        self.put(&key(id), if weight == 1 { address } else { &value });
+    }
+
+    fn put_many(&self, members: &[(String, String)]) {
+        // One transaction holds 128 operations at most.
+        for some in members.chunks(50) {
+            let put = |(id, address): &(String, String)| json!({ "request_put": { "key": encode(&key(id)), "value": encode(address) } });
+            self.call("/v3/kv/txn", &json!({ "success": some.iter().map(put).collect::<Vec<_>>() }));
+        }
+    }
+
+    fn put_garbage(&self, kind: usize) {
+        self.put(&key("z"), ["no address", "{\"addr\":", "169.254.169.254:80"][kind]);
+    }
+
+    fn delete(&self, id: &str) {
+        self.delete(&key(id));
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.has(&key(id))
+    }
+
+    fn demand(&mut self, word: &str, (id, address): (&str, &str)) {
+        Server::put(self, id, address, 1);
+        self.call("/v3/auth/role/add", &json!({ "name": "root" }));
+        self.call("/v3/auth/user/add", &json!({ "name": "root", "password": word }));
+        self.call("/v3/auth/user/grant", &json!({ "user": "root", "role": "root" }));
+        self.call("/v3/auth/enable", &json!({}));
+    }
+}
+
+fn key(id: &str) -> String {
+    format!("/ringway/rings/{RING}/{id}")
 }
 
 fn encode(text: &str) -> String {

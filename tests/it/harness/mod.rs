@@ -1,6 +1,7 @@
 //! What every story needs: an origin that does as told, the program itself, a client that sees bytes, a real nginx.
 //! Ports, files and processes belong to one test each, and end with it. Waiting is always for something, with a deadline.
 #![allow(dead_code, reason = "each story uses the part it needs")]
+pub mod consul;
 pub mod dnsmasq;
 pub mod etcd;
 pub mod h2;
@@ -10,7 +11,9 @@ pub mod origin;
 pub mod peer;
 pub mod program;
 pub mod python;
+pub mod redis;
 pub mod register;
+pub mod store;
 pub mod tls;
 pub mod varnish;
 

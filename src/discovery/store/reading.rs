@@ -1,0 +1,111 @@
+//! How members are read from each engine: one line each here, the rest in a file of its own.
+use super::Question;
+use super::consul;
+use super::entry::Entry;
+use super::etcd;
+#[cfg(feature = "store-redis")]
+use super::redis;
+use crate::store::StoreError;
+use crate::store::settings::Engine;
+use std::time::Duration;
+
+/// Longest time for one sign of life: after it the next server is tried.
+pub const SIGN_ANSWER: Duration = Duration::from_secs(2);
+
+/// A full list.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Its members, or why something there is none.
+    pub entries: Vec<Result<Entry, String>>,
+    /// When the first of them goes if it gives no further sign of life, where the store tells nobody.
+    pub expires: Option<Duration>,
+    /// Which data it is of.
+    pub incarnation: Incarnation,
+}
+
+/// What tells one life of a store's data from another: a store that comes back under another name, or with a number that is
+/// lower, has not the data it had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Incarnation {
+    /// Its own name.
+    pub name: String,
+    /// A number that only rises.
+    pub number: u64,
+}
+
+/// A connection to one server that is told of changes.
+#[derive(Debug)]
+pub enum Reading {
+    /// etcd.
+    Etcd(etcd::Reading),
+    /// Redis.
+    #[cfg(feature = "store-redis")]
+    Redis(redis::Reading),
+    /// Consul.
+    Consul(consul::Reading),
+}
+
+impl Reading {
+    /// Connects to the server of this number, lists, and has changes told from there on.
+    ///
+    /// # Errors
+    /// When the store is not reached, or refuses.
+    pub async fn begin(question: &Question, number: usize) -> Result<(Self, Listed), StoreError> {
+        match question.store.engine {
+            Engine::Etcd => {
+                let (reading, listed) = etcd::Reading::begin(question, number).await?;
+                Ok((Self::Etcd(reading), listed))
+            }
+            #[cfg(feature = "store-redis")]
+            Engine::Redis(_) => {
+                let (reading, listed) = redis::Reading::begin(question, number).await?;
+                Ok((Self::Redis(reading), listed))
+            }
+            Engine::Consul(_) => {
+                let (reading, listed) = consul::Reading::begin(question, number).await?;
+                Ok((Self::Consul(reading), listed))
+            }
+            #[cfg(not(feature = "store-redis"))]
+            Engine::Redis(_) => Err(StoreError::LeftOut("redis")),
+        }
+    }
+
+    /// Waits until something has changed since the last list. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// When nobody tells any more.
+    pub async fn changed(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Etcd(reading) => reading.changed().await,
+            #[cfg(feature = "store-redis")]
+            Self::Redis(reading) => reading.changed().await,
+            Self::Consul(reading) => reading.changed().await,
+        }
+    }
+
+    /// The list of now.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn list(&mut self) -> Result<Listed, StoreError> {
+        match self {
+            Self::Etcd(reading) => reading.list().await,
+            #[cfg(feature = "store-redis")]
+            Self::Redis(reading) => reading.list().await,
+            Self::Consul(reading) => reading.list().await,
+        }
+    }
+
+    /// Asks for a sign of life.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn ping(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Etcd(reading) => reading.ping().await,
+            #[cfg(feature = "store-redis")]
+            Self::Redis(reading) => reading.ping().await,
+            Self::Consul(reading) => reading.ping().await,
+        }
+    }
+}

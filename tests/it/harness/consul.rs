@@ -1,0 +1,146 @@
+//! A real Consul that keeps nothing on disk: the agent of this machine, or the one that scripts/test has unpacked.
+use super::http::Client;
+use super::store::{Process, RING, Server, await_server, is_installed};
+use super::{free_address, wait_for};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Where scripts/test unpacks one when this machine has none.
+const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/consul/usr/bin/consul");
+
+/// One server. Dropping it kills it.
+pub struct Consul {
+    pub address: SocketAddr,
+    folder: TempDir,
+    process: Process,
+    word: Option<String>,
+}
+
+impl Consul {
+    /// Calls its API; `null` when there is nothing to read.
+    #[track_caller]
+    pub fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        wait_for(path, || try_call(self.address, self.word.as_deref(), method, path, body))
+    }
+
+    /// An instance on a node of its own, which no agent looks after.
+    fn register(&self, id: &str, address: &str, port: u16, meta: &Value) {
+        let service = json!({ "ID": id, "Service": RING, "Address": address, "Port": port, "Meta": meta });
+        let node = json!({ "Node": format!("node-{id}"), "Address": "10.9.9.9", "Service": service });
+        self.call("PUT", "/v1/catalog/register", &node);
+    }
+
+    fn config(&self) -> Value {
+        let ports = [(); 4].map(|()| free_address().port());
+        let mut config = json!({
+            "ports": { "http": self.address.port(), "grpc": -1, "dns": -1, "server": ports[0], "serf_lan": ports[1], "serf_wan": ports[2] },
+            "raft_protocol": 3, "session_ttl_min": "1s", "log_level": "err", "disable_update_check": true,
+            "bind_addr": "127.0.0.1",
+        });
+        if let Some(word) = &self.word {
+            config["acl"] =
+                json!({ "enabled": true, "default_policy": "deny", "tokens": { "master": word, "agent": word } });
+        }
+        config
+    }
+}
+
+fn try_call(address: SocketAddr, word: Option<&str>, method: &str, path: &str, body: &Value) -> Option<Value> {
+    let token = word.unwrap_or_default();
+    let headers = [("Connection", "close"), ("Content-Type", "application/json"), ("X-Consul-Token", token)];
+    let text = if body.is_null() { String::new() } else { body.to_string() };
+    let answer = Client::new(address).request(method, path, &headers, Some(text.as_bytes())).ok()?;
+    (answer.status == 200).then(|| serde_json::from_str(answer.text()).unwrap_or_default())
+}
+
+impl Server for Consul {
+    const REFUSAL: &'static str = "ACL not found";
+    const TAKES_SEVERAL: bool = false;
+
+    fn start() -> Option<Self> {
+        let program = ["consul", UNPACKED].into_iter().find(|program| is_installed(program, "version"))?;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("c.json");
+        let process = Process::new(move || {
+            let mut command = Command::new(program);
+            command.args(["agent", "-dev", "-config-file"]).arg(&file);
+            command
+        });
+        let mut consul = Self { address: free_address(), folder, process, word: None };
+        consul.restart();
+        Some(consul)
+    }
+
+    fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    fn restart(&mut self) {
+        std::fs::write(self.folder.path().join("c.json"), self.config().to_string()).expect("write its own file");
+        self.process.start();
+        self.await_ready();
+    }
+
+    /// It has a leader, and has told it of itself.
+    fn await_ready(&mut self) {
+        let word = self.word.as_deref();
+        await_server(&mut self.process, || {
+            let checks = try_call(self.address, word, "GET", "/v1/health/state/passing", &Value::Null)?;
+            checks.as_array()?.iter().any(|check| check["CheckID"] == "serfHealth").then_some(())
+        });
+    }
+
+    fn lose_data(&mut self) {
+        self.kill();
+    }
+
+    fn lines(&self, servers: &[SocketAddr]) -> String {
+        format!("engine = \"consul\"\naddress = \"http://{}\"\nsession_ttl = \"1s\"", servers[0])
+    }
+
+    fn login(&self, file: &Path) -> String {
+        format!("token_file = \"{}\"", file.display())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn put(&self, id: &str, address: &str, weight: u32) {
+        let address: SocketAddr = address.parse().expect("an address");
+        let meta = if weight == 1 { json!({}) } else { json!({ "weight": weight.to_string() }) };
+        self.register(id, &address.ip().to_string(), address.port(), &meta);
+    }
+
+    fn put_many(&self, members: &[(String, String)]) {
+        members.iter().for_each(|(id, address)| self.put(id, address, 1));
+    }
+
+    fn put_garbage(&self, kind: usize) {
+        let address = ["not-an-address", "10.0.0.1", "169.254.169.254"][kind];
+        let meta = if kind == 1 { json!({ "weight": "heavy" }) } else { json!({}) };
+        self.register("z", address, 80, &meta);
+    }
+
+    fn delete(&self, id: &str) {
+        self.call("PUT", "/v1/catalog/deregister", &json!({ "Node": format!("node-{id}") }));
+    }
+
+    fn has(&self, id: &str) -> bool {
+        let told = self.call("GET", &format!("/v1/health/service/{RING}?passing=1"), &Value::Null);
+        let service = |instance: &Value| {
+            let service = &instance["Service"];
+            service["ID"] == id || service["Meta"]["ringway_id"] == id
+        };
+        told.as_array().expect("a list").iter().any(service)
+    }
+
+    fn demand(&mut self, word: &str, (id, address): (&str, &str)) {
+        self.word = Some(word.into());
+        self.restart();
+        self.put(id, address, 1);
+    }
+}

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 /// The field that marks what we ask of a previous owner.
 const MARK: &[u8] = b"Ringway-Fill";
-/// Longest time to its answer: it has it at hand, or it has not.
+/// Longest time to its answer unless its upstream says how long one may take: it has it at hand, or it has not.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest body of a refusal that is read so that its connection can be used again.
 const MAX_REFUSAL: usize = 16 << 10;
@@ -129,19 +129,20 @@ async fn exchange<D: Downstream>(
     body: Box<RequestBody<D>>,
 ) -> Asked<D> {
     let endpoint = upstream.endpoint(slot);
+    let patience = upstream.settings.response_timeout.unwrap_or(PATIENCE);
     let (asked, deadline) = (clock::now(), proxy.worker.wheel.deadline());
     deadline.tag(endpoint.uid);
     let connection = match proxy.pool.checkout(endpoint, &upstream.settings) {
         Some(connection) => connection,
         None => {
-            let connecting = proxy.pool.connect(endpoint, &upstream.settings, &deadline, PATIENCE, false);
+            let connecting = proxy.pool.connect(endpoint, &upstream.settings, &deadline, patience, false);
             match Box::pin(connecting).await {
                 Ok(connection) => connection,
                 Err(error) => return Err(attempt::unconnected(proxy, upstream, endpoint, error, body).into_body()),
             }
         }
     };
-    let allowed = Allowed { head: PATIENCE, body: upstream.settings.body_timeout };
+    let allowed = Allowed { head: patience, body: upstream.settings.body_timeout };
     let received = &mut ctx.bytes_in;
     let exchanged =
         exchange::exchange(&proxy.worker, connection, deadline, &allowed, &ctx.request, body, received).await;

@@ -54,7 +54,7 @@ families! {
     UPSTREAM_ERRORS = Counter "ringway_upstream_errors_total" ["upstream", "endpoint", "reason"] "Exchanges with an endpoint that failed.";
     POSITIONS = Counter "ringway_requests_by_position_total" ["upstream", "position"] "Attempts by what the endpoint is to the key; the share of owner is the affinity ratio.";
     HOT_KEYS = Gauge "ringway_hot_keys" ["upstream"] "Keys that are shared by several endpoints now, because each has too large a part of the requests; no series where hot_keys is off.";
-    FILLS = Counter "ringway_fills_total" ["upstream", "result"] "What previous owners of keys were asked for the caches that own them now: hit, miss, failed (not reached, or no answer within a second); returned: requests that a cache passed on although they were such questions, which went to the origin. No series unless a route fills the upstream.";
+    FILLS = Counter "ringway_fills_total" ["upstream", "result"] "What previous owners of keys were asked for the caches that own them now: hit, miss, failed (not reached, or no answer in time); returned: requests that a cache passed on although they were such questions, which went to the origin. No series unless a route fills the upstream.";
     RETRIES = Counter "ringway_retries_total" ["upstream", "reason"] "Further attempts, by why the one before failed.";
     BUDGET_EXHAUSTED = Counter "ringway_retry_budget_exhausted_total" ["upstream"] "Retries that the budget did not allow.";
     ENDPOINT_UP = Gauge "ringway_endpoint_up" ["upstream", "endpoint"] "1 when the endpoint may get requests, 0 when it is down, ejected or draining (a panic does not raise it).";

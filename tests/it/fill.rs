@@ -50,6 +50,10 @@ fn who(client: &mut Client, path: &str, fields: &[(&str, &str)]) -> String {
 
 /// `caches` is `[upstream.u]` and whatever else stands below it.
 fn config(caches: &str, origin: &Origin, fill: SocketAddr) -> String {
+    // However busy the machine is, whoever owned a key is asked for it, and has the time to answer.
+    let patient =
+        "[upstream.u]\nresponse_timeout = \"10s\"\nconnect_timeout = \"10s\"\ntransition = { fill_window = \"1h\" }\n";
+    let caches = caches.replacen("[upstream.u]\n", patient, 1);
     format!(
         "[[listener]]\nname = \"front\"\naddress = \"LISTEN\"\n[[listener]]\nname = \"fill\"\naddress = \"{fill}\"\n\
          [[route]]\nlisteners = [\"front\"]\nupstream = \"u\"\nkey = [\"path\"]\n\

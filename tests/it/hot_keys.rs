@@ -33,11 +33,11 @@ impl Load {
                     let path = if is_hot { "/hot".to_string() } else { format!("/{client}/{number}") };
                     assert_eq!(connection.get(&path).unwrap().status, 200);
                     // The pace: a busy machine is left some time for the proxy, and a key some rate to cool from.
-                    thread::sleep(Duration::from_millis(2));
+                    thread::sleep(Duration::from_millis(4));
                 }
             })
         };
-        Self { clients: (0..4).map(client).collect(), stop }
+        Self { clients: (0..8).map(client).collect(), stop }
     }
 }
 

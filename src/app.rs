@@ -119,7 +119,7 @@ pub async fn run(
         admin: admin_listener.local_addr().unwrap_or(config.admin.address),
         listeners: prepared.iter().filter_map(listener::Prepared::address).collect(),
     };
-    let (history, locks) = (control.history(), control.locks());
+    let (history, locks, starts) = (control.history(), control.locks(), control.starts());
     tokio::spawn(control.run(remote.clone()));
     let (orders, asked) = mpsc::channel(MAX_ORDERS);
     let shared = Arc::new(Shared {
@@ -155,7 +155,7 @@ pub async fn run(
         shared,
         upgrades,
         held: None,
-        place: Place::new(snapshots),
+        place: Place::new(snapshots, starts),
     };
     reloader.take_place().await;
     log_start(&addresses, count, descriptors);

@@ -2,19 +2,21 @@
 use crate::fleet::keeper::Fleet;
 use crate::fleet::peers::Peers;
 use crate::fleet::settings::Settings;
+use crate::fleet::starts::Starts;
 use crate::snapshot::handle::SnapshotHandle;
 use std::sync::Arc;
 
 /// A place, or none.
 pub(super) struct Place {
     snapshots: Arc<SnapshotHandle>,
+    starts: Arc<Starts>,
     fleet: Option<Fleet>,
 }
 
 impl Place {
     /// None yet.
-    pub(super) fn new(snapshots: Arc<SnapshotHandle>) -> Self {
-        Self { snapshots, fleet: None }
+    pub(super) fn new(snapshots: Arc<SnapshotHandle>, starts: Arc<Starts>) -> Self {
+        Self { snapshots, starts, fleet: None }
     }
 
     /// Joins and leaves as settings say; who stays stays. Gives what is known of the others.
@@ -24,7 +26,8 @@ impl Place {
             if let Some(fleet) = self.fleet.take() {
                 fleet.leave().await;
             }
-            self.fleet = settings.map(|settings| Fleet::join(settings.clone(), self.snapshots.clone()));
+            self.fleet =
+                settings.map(|settings| Fleet::join(settings.clone(), self.snapshots.clone(), self.starts.clone()));
         }
         self.fleet.as_ref().map(|fleet| fleet.peers.clone())
     }

@@ -10,6 +10,7 @@ mod members;
 pub mod naming;
 mod past;
 mod ramps;
+mod starts;
 pub mod state;
 
 use crate::base::address::HostPort;
@@ -19,6 +20,7 @@ use crate::base::ids::UpstreamName;
 use crate::discovery::names::Names;
 use crate::discovery::runner::Runners;
 use crate::discovery::settings::Settings as Discovery;
+use crate::fleet::starts::Starts;
 use crate::lock::registry::Locks;
 use crate::probe::Answer;
 use crate::ring::fingerprint::Fingerprint;
@@ -42,6 +44,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
@@ -160,6 +163,9 @@ pub struct Control {
     /// Where the settings in force have members from.
     discoveries: BTreeMap<UpstreamName, Arc<Discovery>>,
     history: History,
+    starts: Arc<Starts>,
+    /// When ramps began that others are told of.
+    begun: BTreeMap<UpstreamName, Instant>,
 }
 
 impl Control {
@@ -192,6 +198,8 @@ impl Control {
             wanted,
             discoveries,
             history,
+            starts: Arc::default(),
+            begun: BTreeMap::new(),
         };
         Ok((control, ControlHandle { events: sender }))
     }
@@ -209,6 +217,11 @@ impl Control {
     /// Locks of stores, to be given back at the end.
     pub fn locks(&self) -> Arc<Locks> {
         self.state.locks.clone()
+    }
+
+    /// When ramps began, for the fleet.
+    pub fn starts(&self) -> Arc<Starts> {
+        self.starts.clone()
     }
 
     /// What wakes this task when an outcome cannot wait for its tick.
@@ -254,7 +267,8 @@ impl Control {
         self.ask_ahead(&desired).await;
         let wanted = desired.names();
         let discoveries = desired.discoveries.clone();
-        let built = build::build(&mut self.state, desired, is_forced, clock::now());
+        let now = clock::now();
+        let built = build::build(&mut self.state, desired, is_forced, now);
         if built.is_ok() {
             self.wanted = wanted;
             self.discoveries = discoveries;
@@ -265,6 +279,7 @@ impl Control {
         self.state.locks.start();
         let what = diff::diff(&self.handle.load(), &snapshot);
         self.publish(snapshot);
+        self.note_starts(&published.rings, now);
         self.remember(cause, what, published.rings.clone());
         self.checks.reconcile(&self.state);
         self.review();
@@ -297,7 +312,8 @@ impl Control {
     async fn tick(&mut self, remote: &Remote) {
         let now = clock::now();
         let Effects { masks_changed, expired } = apply::tick(&mut self.state, now);
-        if self.heat.ask(&mut self.state, remote, now) | masks_changed {
+        let is_heat_other = self.heat.ask(&mut self.state, remote, now);
+        if self.keep_step() | is_heat_other | masks_changed {
             self.publish_masks();
         }
         for uid in expired {

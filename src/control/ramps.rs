@@ -55,6 +55,15 @@ impl Group {
         self.renew_transition();
     }
 
+    /// Ramps that began at `start` began so much earlier, at another proxy.
+    pub(super) fn begin_earlier(&mut self, start: Instant, by: Duration) {
+        for known in self.members.values_mut() {
+            known.presence = known.presence.map(|ramp| ramp.begun_earlier(start, by));
+            known.weights.begun_earlier(start, by);
+        }
+        self.renew_transition();
+    }
+
     /// Forgets what is over; says whether anything was.
     pub(super) fn settle_ramps(&mut self, now: Instant) -> bool {
         if self.transition.is_none() {

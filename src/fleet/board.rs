@@ -18,6 +18,7 @@ pub struct Board {
     /// The revision of the last list: what has changed until then is in it.
     revision: u64,
     pause: Duration,
+    server: usize,
 }
 
 impl Board {
@@ -31,7 +32,7 @@ impl Board {
         let lease = calls.grant(settings.peers_ttl).await?;
         let (_, revision) = calls.list(&prefix).await?;
         let changes = Etcd::open(store, number).await?.watch(&prefix, revision).await?;
-        Ok(Self { calls, changes, lease, prefix, revision, pause: settings.peers_ttl / 3 })
+        Ok(Self { calls, changes, lease, prefix, revision, pause: settings.peers_ttl / 3, server: number })
     }
 
     /// Puts a notice up, in place of the one before.
@@ -71,11 +72,11 @@ impl Board {
         }
     }
 
-    /// Takes the notice down.
+    /// Takes the notice down, by a connection of its own: a call that was broken off leaves the other one useless.
     ///
     /// # Errors
     /// When that is not certain; then it goes by itself in time.
-    pub async fn leave(&mut self) -> Result<(), StoreError> {
-        self.calls.revoke(&self.lease).await
+    pub async fn leave(&self, settings: &Settings) -> Result<(), StoreError> {
+        Etcd::open(&settings.store, self.server).await?.revoke(&self.lease).await
     }
 }

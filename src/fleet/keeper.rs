@@ -3,6 +3,7 @@ use super::board::Board;
 use super::notice::Notice;
 use super::peers::Peers;
 use super::settings::Settings;
+use super::starts::Starts;
 use crate::base::clock;
 use crate::base::dice::Dice;
 use crate::base::hash::mix64;
@@ -22,7 +23,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(20);
 /// Longest time between two notices: clocks go apart.
 const RETELL: Duration = Duration::from_secs(60);
 /// Longest time for taking the notice down at the end; after it it goes by itself.
-const GOODBYE: Duration = Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// A proxy's place in its fleet.
 #[derive(Debug)]
@@ -35,14 +36,22 @@ pub struct Fleet {
 
 impl Fleet {
     /// Joins, and stays until [`leave`](Self::leave).
-    pub fn join(settings: Settings, snapshots: Arc<SnapshotHandle>) -> Self {
+    pub fn join(settings: Settings, snapshots: Arc<SnapshotHandle>, starts: Arc<Starts>) -> Self {
         let seed = clock::since_epoch().as_nanos() as u64 ^ u64::from(std::process::id());
         let instance = format!("{}-{}-{:08x}", super::settings::host(), std::process::id(), mix64(seed) as u32);
         let dice = Dice::new(seed);
         let own = Notice::of(&snapshots.load(), &settings.name);
-        let peers = Arc::new(Peers::new(settings, instance, own));
+        let peers = Arc::new(Peers::new(settings, instance, own, starts));
         let (leave, told) = oneshot::channel();
-        let keeper = Keeper { peers: peers.clone(), snapshots, generation: None, posted: None, has_news: false, dice };
+        let keeper = Keeper {
+            peers: peers.clone(),
+            snapshots,
+            generation: None,
+            started: 0,
+            posted: None,
+            has_news: false,
+            dice,
+        };
         Self { peers, leave, task: tokio::spawn(keeper.run(told)) }
     }
 
@@ -61,6 +70,8 @@ struct Keeper {
     snapshots: Arc<SnapshotHandle>,
     /// The snapshot that the own notice is of.
     generation: Option<u64>,
+    /// Beginnings of ramps that it has.
+    started: u64,
     /// When it was last put up.
     posted: Option<Instant>,
     /// Whether others should know what we know of their clocks.
@@ -76,8 +87,8 @@ impl Keeper {
             // Also when nobody holds the other end: the program ends.
             _ = &mut told => {}
         }
-        if let Some(board) = &mut board {
-            match tokio::time::timeout(GOODBYE, board.leave()).await {
+        if let Some(board) = &board {
+            match tokio::time::timeout(GOODBYE, board.leave(&self.peers.settings)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "A notice goes by itself."),
                 Err(_) => tracing::debug!("A notice goes by itself: the store is too slow."),
@@ -136,7 +147,7 @@ impl Keeper {
     }
 
     /// Puts the notice up anew when there is something to tell: at once when a ring may be another, a while later when it is
-    /// about clocks alone, so that many who come at one time are told of in one.
+    /// about clocks alone, so that a fleet of any size tells some ten times a second in all.
     async fn tell_if_due(&mut self, board: &mut Board) -> Result<(), StoreError> {
         let snapshot = self.snapshots.load();
         let is_other = self.generation != Some(snapshot.generation);
@@ -144,11 +155,13 @@ impl Keeper {
             self.peers.set_own(Notice::of(&snapshot, &self.peers.settings.name));
             self.generation = Some(snapshot.generation);
         }
+        let started = self.peers.starts.own().0;
+        let is_other = std::mem::replace(&mut self.started, started) != started || is_other;
         let age = self.posted.map(|posted| posted.elapsed());
         let is_due = match age {
             None => true,
             Some(_) if is_other => true,
-            Some(age) if self.has_news => age >= self.peers.settings.peers_ttl / 3,
+            Some(age) if self.has_news => age >= LOOK * (1 + self.peers.count()),
             Some(age) => age >= RETELL,
         };
         if !is_due {

@@ -5,3 +5,4 @@ pub mod keeper;
 pub mod notice;
 pub mod peers;
 pub mod settings;
+pub mod starts;

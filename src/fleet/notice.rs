@@ -46,6 +46,9 @@ pub struct RingNotice {
     /// Their weights by id, unless they are too many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<BTreeMap<String, u32>>,
+    /// When its last change began to go over gradually, by its clock, in milliseconds since the epoch; absent when it was at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<u64>,
 }
 
 impl Notice {
@@ -113,6 +116,7 @@ impl RingNotice {
             settings: fingerprint::settings_text(ring.settings()),
             members: ring.live_members(),
             weights: with_members.then(weights),
+            started: None,
         }
     }
 
@@ -156,6 +160,7 @@ mod tests {
             settings: settings.into(),
             members: weights.len(),
             weights: Some(weights.iter().map(|(id, weight)| (id.to_string(), *weight)).collect()),
+            started: None,
         }
     }
 

@@ -2,10 +2,13 @@
 //! writes it, anybody reads it.
 use super::notice::Notice;
 use super::settings::Settings;
+use super::starts::Change;
+use super::starts::Starts;
 use crate::base::clock;
 use crate::store::health::StoreHealth;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -26,6 +29,8 @@ pub struct Peers {
     pub instance: String,
     /// How it stands with the store.
     pub health: StoreHealth,
+    /// When ramps began.
+    pub starts: Arc<Starts>,
     seen: Mutex<Seen>,
 }
 
@@ -102,10 +107,10 @@ impl Report {
 
 impl Peers {
     /// Nobody is known yet.
-    pub fn new(settings: Settings, instance: String, own: Notice) -> Self {
+    pub fn new(settings: Settings, instance: String, own: Notice, starts: Arc<Starts>) -> Self {
         let health = StoreHealth::new(settings.store.name.clone());
         let seen = Seen { own, peers: BTreeMap::new(), listed: None, disagree_since: None, problem: None };
-        Self { settings, instance, health, seen: Mutex::new(seen) }
+        Self { settings, instance, health, starts, seen: Mutex::new(seen) }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -124,7 +129,13 @@ impl Peers {
         let seen = self.seen();
         let shortest = |peer: &Peer| peer.delays.iter().min().copied();
         let delays = seen.peers.iter().filter_map(|(instance, peer)| Some((instance.clone(), shortest(peer)?)));
-        Notice { at: wall.as_millis() as u64, delays: delays.collect(), ..seen.own.clone() }
+        let mut own = Notice { at: wall.as_millis() as u64, delays: delays.collect(), ..seen.own.clone() };
+        for (upstream, (fingerprint, at)) in self.starts.own().1 {
+            if let Some(ring) = own.rings.get_mut(&upstream).filter(|ring| ring.fingerprint == fingerprint) {
+                ring.started = Some(at.as_millis() as u64);
+            }
+        }
+        own
     }
 
     /// Takes in all notices there are. `is_prompt` says that the store told of a change just now, so that what is new shows how
@@ -161,6 +172,7 @@ impl Peers {
             peers.insert(instance, peer);
         }
         seen.peers = peers;
+        self.starts.hear(earliest(&self.instance, &seen.peers));
         seen.listed = Some(now);
         let count = unreadable.len();
         let problem = unreadable.first().map(|first| format!("{count} notices cannot be read: {first}"));
@@ -170,6 +182,11 @@ impl Peers {
         seen.problem = problem;
         seen.judge(now);
         is_news
+    }
+
+    /// How many others there were when they were last looked at.
+    pub fn count(&self) -> u32 {
+        self.seen().peers.len() as u32
     }
 
     /// The store does not answer.
@@ -227,6 +244,23 @@ impl Seen {
     }
 }
 
+/// When each change began at the first of all peers, by our clock; of peers whose clocks are not known nothing is.
+fn earliest(own_instance: &str, peers: &BTreeMap<String, Peer>) -> BTreeMap<Change, Duration> {
+    let mut earliest: BTreeMap<Change, Duration> = BTreeMap::new();
+    for peer in peers.values() {
+        let Some(Skew { ahead_ms, error_ms }) = skew(own_instance, peer) else { continue };
+        // What is within the error of knowing is no difference.
+        let ahead = if ahead_ms.abs() > error_ms { ahead_ms } else { 0 };
+        for (upstream, ring) in &peer.notice.rings {
+            let Some(started) = ring.started else { continue };
+            let at = Duration::from_millis(started.saturating_add_signed(ahead.saturating_neg()));
+            let first = earliest.entry((upstream.clone(), ring.fingerprint.clone())).or_insert(at);
+            *first = at.min(*first);
+        }
+    }
+    earliest
+}
+
 /// How a peer's clock goes. What it tells at once comes to us late by the way here less what its clock is ahead; what we tell
 /// comes to it late by the way there and what it is ahead.
 fn skew(own_instance: &str, peer: &Peer) -> Option<Skew> {
@@ -241,10 +275,15 @@ mod tests {
     use crate::base::address::Address;
     use crate::base::address::Location;
     use crate::fleet::notice::RingNotice;
-    use std::sync::Arc;
 
     fn notice(fingerprint: &str, at: u64, delays: &[(&str, i64)]) -> Notice {
-        let ring = RingNotice { fingerprint: fingerprint.into(), settings: "s".into(), members: 1, weights: None };
+        let ring = RingNotice {
+            fingerprint: fingerprint.into(),
+            settings: "s".into(),
+            members: 1,
+            weights: None,
+            started: None,
+        };
         Notice {
             name: "n".into(),
             version: "1".into(),
@@ -266,7 +305,7 @@ mod tests {
             lease_ttl: Duration::from_secs(5),
         };
         let settings = Settings { store: Arc::new(store), name: "n".into(), peers_ttl: Duration::from_secs(10) };
-        Peers::new(settings, "own".into(), notice("1", 0, &[]))
+        Peers::new(settings, "own".into(), notice("1", 0, &[]), Arc::default())
     }
 
     fn told(notices: &[(&str, &Notice)]) -> Vec<(String, Vec<u8>)> {

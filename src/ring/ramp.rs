@@ -34,6 +34,11 @@ impl Ramp {
         if self.is_up == is_up { self } else { Self { from: self.share(now), is_up, start: now, length } }
     }
 
+    /// The same, begun so much earlier if it was `start` when it began: other proxies were before us.
+    pub fn begun_earlier(self, start: Instant, by: Duration) -> Self {
+        if self.start != start { self } else { Self { start: start.checked_sub(by).unwrap_or(start), ..self } }
+    }
+
     /// The share that is over, 0 to 1.
     pub fn share(&self, now: Instant) -> f64 {
         let way = now.saturating_duration_since(self.start).as_secs_f64() / self.length.as_secs_f64().max(1e-9);
@@ -161,6 +166,13 @@ impl Weights {
         }
         parts.sort_by_key(|(weights, _)| weights.start);
         self.0 = parts;
+    }
+
+    /// Ramps that began at `start` began so much earlier.
+    pub fn begun_earlier(&mut self, start: Instant, by: Duration) {
+        for (_, ramp) in &mut self.0 {
+            *ramp = ramp.begun_earlier(start, by);
+        }
     }
 
     /// Forgets ramps that have come to their end; says whether there were any.

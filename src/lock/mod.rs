@@ -1,7 +1,7 @@
 //! Who may act for all: leases that one holder at a time has, each with a fencing token that rises from holder to holder. What a
 //! lock protects is not known here, nor which store keeps it: an engine's recipe is a file of its own behind [`LeaseStore`].
 //!
-//! A lock goes to one asker after the other in two steps: in this process first in, first out ([`line`]), and only the first of
+//! A lock goes to one asker after the other in two steps: in this process first in, first out ([`mod@line`]), and only the first of
 //! each key asks the store. So as many wait at a store as there are proxies, however many requests do. A task of its own
 //! ([`service`], in the [`room`] of locks) has each lease from asking to the confirmed release; askers wait for its word and may
 //! leave at any time.

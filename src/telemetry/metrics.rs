@@ -75,7 +75,7 @@ families! {
     STORE_RECONNECTS = Counter "ringway_store_reconnects_total" ["store"] "Times a store that had answered was lost.";
     STORE_RTT = Histogram "ringway_store_rtt_seconds" ["store"] "Time to a store's answers: lists and signs of life.";
     CAP_DEGRADED = Gauge "ringway_cap_degraded" ["use", "mode"] "What goes on without its store, by what it does meanwhile: upstreams whose last members serve (discovery, serve-last) or whose requests are refused (discovery, refuse); routes whose requests are refused, take turns within this proxy, or pass (serialize, refuse, local, bypass).";
-    FLEET_PEERS = Gauge "ringway_fleet_peers" [] "Other proxies of the fleet that gave a sign of life within peers_ttl; 0 while the store is lost for longer. No series without [fleet].";
+    FLEET_PEERS = Gauge "ringway_fleet_peers" [] "Other proxies of the fleet that gave a sign of life within peers_ttl; 0 while the store is lost for longer. No series without a fleet table.";
     FLEET_AGREEING = Gauge "ringway_fleet_peers_agreeing" [] "Peers that give every key of the upstreams they share with this proxy to the same endpoints.";
     FLEET_DISAGREEMENT = Gauge "ringway_fleet_disagreement_seconds" [] "How long some peer has disagreed; 0 when all agree.";
     FLEET_SKEW = Gauge "ringway_fleet_clock_skew_seconds" [] "How far the clock of a peer that is farthest off is ahead of ours, below 0 behind; no series before it is known.";

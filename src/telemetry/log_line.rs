@@ -118,7 +118,7 @@ fn combined(line: &[u8]) -> Option<LogLine<'_>> {
     let status = status(numbers.next()?)?;
     // A hyphen stands for nothing.
     let bytes = numbers.next().and_then(decimal).unwrap_or(0);
-    let space = memchr(b' ', request)?;
+    let space = memchr(b' ', request).filter(|space| *space > 0)?;
     let (method, target) = (&request[..space], &request[space + 1..]);
     let target = match memchr::memrchr(b' ', target) {
         Some(at) if target[at..].starts_with(b" HTTP/") => &target[..at],
@@ -259,9 +259,10 @@ mod tests {
     #[test]
     fn what_is_no_line_is_none() {
         let too_large = "1 - - [t] \"GET / HTTP/1.1\" 65736 1";
+        let no_method = "1 - - [t] \" / HTTP/1.1\" 200 1";
         let short =
             ["", "{", "{\"a\"", "{}", "{\"method\":", "hello", "[x]", "1 - - [t] \"GET / HTTP/1.1\"", "{\"a\":\"\\"];
-        let lines = short.into_iter().chain([too_large]);
+        let lines = short.into_iter().chain([too_large, no_method]);
         for line in lines {
             assert_eq!(LogLine::parse(line.as_bytes(), &mut Vec::new()), None, "{line}");
         }

@@ -2,7 +2,6 @@
 use super::Question;
 use super::entry::Entry;
 use super::entry::checked;
-use super::reading::Incarnation;
 use super::reading::Listed;
 use super::reading::SIGN_ANSWER;
 use crate::store::StoreError;
@@ -38,7 +37,7 @@ impl Reading {
         let mut calls = Consul::open(&question.store, number).await?;
         let (told, index) = calls.passing(&service).await?;
         let changes = Consul::open(&question.store, number).await?.watch(&service, index);
-        Ok((Self { service, calls, changes, index }, listed(&told, index)))
+        Ok((Self { service, calls, changes, index }, listed(&told)))
     }
 
     pub(super) async fn changed(&mut self) -> Result<(), StoreError> {
@@ -48,7 +47,7 @@ impl Reading {
     pub(super) async fn list(&mut self) -> Result<Listed, StoreError> {
         let (told, index) = self.calls.passing(&self.service).await?;
         self.index = index;
-        Ok(listed(&told, index))
+        Ok(listed(&told))
     }
 
     pub(super) async fn ping(&mut self) -> Result<(), StoreError> {
@@ -119,7 +118,7 @@ impl Service {
     }
 }
 
-fn listed(told: &Value, index: u64) -> Listed {
+fn listed(told: &Value) -> Listed {
     let mut seen = HashSet::new();
     let entries = told.as_array().map_or(&[][..], Vec::as_slice).iter().map(|instance| {
         let entry = entry(instance)?;
@@ -128,8 +127,7 @@ fn listed(told: &Value, index: u64) -> Listed {
             false => Err(format!("endpoint {}: two instances have this id; give each its own", entry.id)),
         }
     });
-    let incarnation = Incarnation { name: String::new(), number: index };
-    Listed { entries: entries.collect(), expires: None, incarnation }
+    Listed { entries: entries.collect(), expires: None }
 }
 
 fn entry(told: &Value) -> Result<Entry, String> {
@@ -220,7 +218,7 @@ mod tests {
     #[test]
     fn two_instances_of_one_id_are_not_one_member() {
         let one = json!({ "Node": { "Node": "n", "Address": "10.0.0.1" }, "Service": { "ID": "a", "Service": "w", "Address": "", "Port": 1 } });
-        let listed = listed(&json!([one, one]), 3);
+        let listed = listed(&json!([one, one]));
         assert!(
             listed.entries[0].is_ok() && listed.entries[1].as_ref().is_err_and(|why| why.contains("two instances"))
         );

@@ -1,7 +1,6 @@
 //! Members in etcd: keys `ROOT/rings/NAME/ID` under a lease, told of by a watch.
 use super::Question;
 use super::entry::Entry;
-use super::reading::Incarnation;
 use super::reading::Listed;
 use super::reading::SIGN_ANSWER;
 use crate::store::StoreError;
@@ -52,8 +51,7 @@ impl Reading {
 async fn list(calls: &mut Etcd, prefix: &str) -> Result<(Listed, u64), StoreError> {
     let (pairs, number) = calls.list(prefix).await?;
     let entries = pairs.iter().map(|pair| Entry::read(&pair.key, &pair.value)).collect();
-    let incarnation = Incarnation { name: String::new(), number };
-    Ok((Listed { entries, expires: None, incarnation }, number))
+    Ok((Listed { entries, expires: None }, number))
 }
 
 /// A key under a lease.

@@ -19,18 +19,6 @@ pub struct Listed {
     pub entries: Vec<Result<Entry, String>>,
     /// When the first of them goes if it gives no further sign of life, where the store tells nobody.
     pub expires: Option<Duration>,
-    /// Which data it is of.
-    pub incarnation: Incarnation,
-}
-
-/// What tells one life of a store's data from another: a store that comes back under another name, or with a number that is
-/// lower, has not the data it had.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Incarnation {
-    /// Its own name.
-    pub name: String,
-    /// A number that only rises.
-    pub number: u64,
 }
 
 /// A connection to one server that is told of changes.

@@ -2,7 +2,6 @@
 //! server's clock alone counts.
 use super::Question;
 use super::entry::Entry;
-use super::reading::Incarnation;
 use super::reading::Listed;
 use super::reading::SIGN_ANSWER;
 use crate::store::StoreError;
@@ -15,7 +14,7 @@ use std::time::Duration;
 /// More than any list that could be taken up.
 const MAX_MEMBERS: &str = "10000000";
 
-/// The moment in milliseconds, what is there, until when, and which run of the server tells it.
+/// The moment in milliseconds, what is there, and until when.
 static LIST: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -24,10 +23,8 @@ static LIST: LazyLock<Script> = LazyLock::new(|| {
         if count > tonumber(ARGV[1]) then
             return redis.error_reply('TOOMANY ' .. KEYS[1] .. ' has ' .. count .. ' fields')
         end
-        local info = redis.pcall('INFO', 'server')
-        local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
         local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-        return { now, redis.call('HGETALL', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES'), run }
+        return { now, redis.call('HGETALL', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES') }
         ",
     )
 });
@@ -127,14 +124,14 @@ impl Reading {
     }
 }
 
-/// The moment, members with their values, members with their ends, and the run.
-type Told = (u64, Vec<Vec<u8>>, Vec<Vec<u8>>, String);
+/// The moment, members with their values, and members with their ends.
+type Told = (u64, Vec<Vec<u8>>, Vec<Vec<u8>>);
 
 /// Whoever has no end was put there by hand, and stays; whoever has come to it is gone.
-fn read((now, members, ends, run): Told) -> Listed {
+fn read((now, members, ends): Told) -> Listed {
     let mut ends: std::collections::HashMap<&[u8], f64> =
         ends.chunks_exact(2).filter_map(|pair| Some((&*pair[0], str_of(&pair[1])?.parse().ok()?))).collect();
-    let mut listed = Listed { incarnation: Incarnation { name: run, number: 0 }, ..Listed::default() };
+    let mut listed = Listed::default();
     for pair in members.chunks_exact(2) {
         if let Some(end) = ends.remove(&*pair[0]) {
             let left = end - now as f64;
@@ -194,7 +191,7 @@ mod tests {
         let bytes = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
         let members = bytes(&["a", "10.0.0.1:80", "b", "10.0.0.2:80", "c", "10.0.0.3:80", "d", "{"]);
         let ends = bytes(&["a", "1000", "b", "2500", "x", "9", "d", "9000"]);
-        let listed = read((1000, members, ends, "r1".into()));
+        let listed = read((1000, members, ends));
         let ids: Vec<_> = listed.entries.iter().map(|entry| entry.as_ref().map(|entry| &*entry.id)).collect();
         assert_eq!(ids[..2], [Ok("b"), Ok("c")]);
         assert!(ids[2].is_err_and(|why| why.starts_with("endpoint d")) && ids.len() == 3);

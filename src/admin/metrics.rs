@@ -1,36 +1,28 @@
 //! `/metrics`: cells of all workers summed, family by family.
+mod stores;
+
 use super::ports::Process;
 use crate::base::address::Location;
 use crate::base::clock;
-use crate::fleet::peers::Peers;
 use crate::health::Availability;
-use crate::lock::standing::Standing;
 use crate::ring::fingerprint;
 use crate::route::Route;
-use crate::route::serialize::OnLoss;
 use crate::snapshot::Snapshot;
 use crate::snapshot::endpoint::Endpoint;
-use crate::snapshot::membership::Seen;
 use crate::snapshot::upstream::Upstream;
-use crate::store::health::StoreHealth;
 use crate::telemetry::cells::HistogramSums;
 use crate::telemetry::labels::CheckResult;
 use crate::telemetry::labels::Coalesced;
 use crate::telemetry::labels::ErrorReason;
 use crate::telemetry::labels::FillResult;
 use crate::telemetry::labels::HeldBack;
-use crate::telemetry::labels::LockLoss;
-use crate::telemetry::labels::LockResult;
-use crate::telemetry::labels::LockUse;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RefusedReason;
 use crate::telemetry::labels::RetryReason;
 use crate::telemetry::labels::StatusClass;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::Exposition;
-use crate::telemetry::metrics::Series;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// What stands for a route or an upstream where none was found.
 const NONE: &str = "none";
@@ -44,9 +36,9 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> Result<Vec<u8>, prometh
     members(&mut exposition, snapshot);
     held(&mut exposition, snapshot);
     let fleet = process.fleet.as_deref();
-    stores(&mut exposition, snapshot, fleet);
-    self::fleet(&mut exposition, fleet);
-    locks(&mut exposition, snapshot);
+    stores::stores(&mut exposition, snapshot, fleet);
+    stores::fleet(&mut exposition, fleet);
+    stores::locks(&mut exposition, snapshot);
     rings(&mut exposition, snapshot);
     listeners(&mut exposition, snapshot);
     self::process(&mut exposition, process);
@@ -290,136 +282,6 @@ fn held(exposition: &mut Exposition, snapshot: &Snapshot) {
                 series.value(&[upstream.name.as_str()], f64::from(u8::from(membership.seen().held.is_some())));
             }
         }
-    });
-}
-
-fn fleet(exposition: &mut Exposition, fleet: Option<&Peers>) {
-    let Some(report) = fleet.map(|peers| peers.report(clock::now())) else { return };
-    exposition.family(&metrics::FLEET_PEERS, |series| series.value(&[], report.peers.len() as f64));
-    exposition.family(&metrics::FLEET_AGREEING, |series| series.value(&[], report.agreeing() as f64));
-    exposition.family(&metrics::FLEET_DISAGREEMENT, |series| {
-        series.value(&[], report.disagreement.map_or(0.0, |since| since.as_secs_f64()));
-    });
-    exposition.family(&metrics::FLEET_SKEW, |series| {
-        report.largest_skew_ms().into_iter().for_each(|ahead| series.value(&[], ahead as f64 / 1000.0));
-    });
-}
-
-fn stores(exposition: &mut Exposition, snapshot: &Snapshot, fleet: Option<&Peers>) {
-    let seen = snapshot.upstreams.iter().filter_map(|upstream| Some(upstream.membership.as_ref()?.seen()));
-    let seen: Vec<Seen> = seen.filter(|seen| seen.store.is_some()).collect();
-    let standings = standings(snapshot);
-    let mut stores: BTreeMap<&str, Vec<&StoreHealth>> = BTreeMap::new();
-    for health in seen.iter().filter_map(|seen| seen.store.as_deref()).chain(fleet.map(|peers| &peers.health)) {
-        stores.entry(&health.name).or_default().push(health);
-    }
-    for standing in &standings {
-        stores.entry(&standing.health.name).or_default().push(&standing.health);
-    }
-    exposition.family(&metrics::STORE_UP, |series| {
-        for (name, all) in &stores {
-            series.value(&[name], f64::from(u8::from(all.iter().all(|health| health.seen().1))));
-        }
-    });
-    exposition.family(&metrics::STORE_LAST_OK, |series| {
-        for (name, all) in &stores {
-            if let Some(oldest) = all.iter().filter_map(|health| health.seen().0).min() {
-                series.value(&[name], oldest.elapsed().as_secs_f64());
-            }
-        }
-    });
-    exposition.family(&metrics::STORE_RECONNECTS, |series| {
-        for (name, all) in &stores {
-            series.value(&[name], all.iter().map(|health| health.losses.get()).sum::<u64>() as f64);
-        }
-    });
-    exposition.family(&metrics::STORE_RTT, |series| {
-        for (name, all) in &stores {
-            let mut sums = HistogramSums::default();
-            all.iter().for_each(|health| health.rtt.add_to(&mut sums));
-            series.histogram(&[name], &sums);
-        }
-    });
-    exposition.family(&metrics::CAP_DEGRADED, |series| {
-        let is_lost = |seen: &&Seen| seen.store.as_ref().is_some_and(|health| !health.seen().1);
-        for (mode, refuses) in [("serve-last", false), ("refuse", true)].into_iter().filter(|_| !seen.is_empty()) {
-            let count = seen.iter().filter(is_lost).filter(|seen| seen.refuses == refuses).count();
-            series.value(&["discovery", mode], count as f64);
-        }
-        degraded_serials(series, snapshot);
-    });
-}
-
-/// Each store of locks once, however many routes use it.
-fn standings(snapshot: &Snapshot) -> Vec<Arc<Standing>> {
-    let mut standings: Vec<Arc<Standing>> = Vec::new();
-    for standing in snapshot.serials.iter().flatten().filter_map(|serial| serial.service.standing()) {
-        if !standings.iter().any(|known| Arc::ptr_eq(known, standing)) {
-            standings.push(standing.clone());
-        }
-    }
-    standings
-}
-
-/// Routes that take turns without their store.
-fn degraded_serials(series: &mut Series<'_>, snapshot: &Snapshot) {
-    let routes = || {
-        let routes = snapshot.routes.routes().iter().zip(&snapshot.serials);
-        routes.filter_map(|(route, serial)| {
-            let stored = route.action.forward()?.serialize.as_ref()?.stored.as_ref()?;
-            Some((stored.on_loss, serial.as_ref()?.service.is_lost()))
-        })
-    };
-    for mode in OnLoss::ALL.into_iter().filter(|_| routes().next().is_some()) {
-        let count = routes().filter(|(on_loss, is_lost)| *on_loss == mode && *is_lost).count();
-        series.value(&["serialize", mode.as_str()], count as f64);
-    }
-}
-
-fn locks(exposition: &mut Exposition, snapshot: &Snapshot) {
-    let routes = || {
-        let routes = snapshot.routes.routes().iter().zip(&snapshot.serials);
-        routes.filter_map(|(route, serial)| Some((route.name.as_str(), serial.as_ref()?)))
-    };
-    exposition.family(&metrics::SERIALIZE_QUEUE, |series| {
-        routes().for_each(|(name, serial)| series.value(&[name], serial.stats.sum(|cell| cell.waiting.get()) as f64));
-    });
-    let cells = || routes().flat_map(|(_, serial)| serial.stats.iter());
-    if cells().next().is_none() {
-        return;
-    }
-    let name = LockUse::Serialize.as_str();
-    exposition.family(&metrics::LOCK_ACQUIRE, |series| {
-        for result in LockResult::ALL {
-            let mut sums = HistogramSums::default();
-            cells().for_each(|cell| cell.acquire[*result as usize].add_to(&mut sums));
-            series.histogram(&[name, result.as_str()], &sums);
-        }
-    });
-    exposition.family(&metrics::LOCK_HELD, |series| {
-        let mut sums = HistogramSums::default();
-        cells().for_each(|cell| cell.held.add_to(&mut sums));
-        series.histogram(&[name], &sums);
-    });
-    exposition.family(&metrics::LOCK_LOST, |series| {
-        for loss in LockLoss::ALL {
-            let count: u64 = cells().map(|cell| cell.lost[*loss as usize].get()).sum();
-            series.value(&[name, loss.as_str()], count as f64);
-        }
-    });
-    exposition.family(&metrics::LOCK_GHOSTS, |series| {
-        let standings = standings(snapshot);
-        let mut ghosts: BTreeMap<&str, u64> = BTreeMap::new();
-        for standing in &standings {
-            *ghosts.entry(&standing.health.name).or_default() += standing.ghosts.get();
-        }
-        ghosts.into_iter().for_each(|(store, count)| series.value(&[store], count as f64));
-    });
-    exposition.family(&metrics::FENCE_REJECTED, |series| {
-        routes().for_each(|(name, serial)| series.value(&[name], serial.stats.sum(|cell| cell.fenced.get()) as f64));
-    });
-    exposition.family(&metrics::LOCK_WAITERS, |series| {
-        series.value(&[name], cells().map(|cell| cell.waiting.get()).sum::<u64>() as f64);
     });
 }
 

@@ -48,6 +48,9 @@ pub struct Status {
     /// Routes whose requests take turns, in the file's order.
     #[serde(default)]
     pub serialize: Vec<Turns>,
+    /// Routes whose requests share answers, in the file's order.
+    #[serde(default)]
+    pub coalesce: Vec<Turns>,
     /// Upstreams, by name.
     pub upstreams: Vec<Upstream>,
 }
@@ -267,6 +270,7 @@ pub fn status(snapshot: &Snapshot, process: &Process) -> Status {
         fleet: process.fleet.as_ref().map(|peers| fleet::fleet(peers)),
         listeners: snapshot.listeners.iter().map(listener).collect(),
         serialize: turns::all(snapshot),
+        coalesce: turns::sharing(snapshot),
         upstreams: upstreams(snapshot),
     }
 }

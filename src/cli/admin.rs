@@ -53,6 +53,7 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
         }
     }
     status.serialize.iter().for_each(print_turns);
+    status.coalesce.iter().for_each(print_sharing);
     for upstream in &status.upstreams {
         let panic = if upstream.panic { "  PANIC: verdicts are ignored" } else { "" };
         say!("upstream {}  ring {}  {} points{panic}", upstream.name, upstream.fingerprint, upstream.points);
@@ -121,7 +122,22 @@ fn print_turns(turns: &Turns) {
         "bypass" => "REQUESTS PASS WITHOUT TURNS",
         _ => "REQUESTS ARE REFUSED",
     });
-    if let (Some(store), Some(then)) = (&turns.store, lost) {
+    print_loss(turns.store.as_ref(), lost);
+}
+
+fn print_sharing(route: &Turns) {
+    let by = route.store.as_ref().map_or("within this proxy".into(), |store| format!("by store {}", store.name));
+    say!("route {}  one fetch for many {by}  {} waiting", route.route, route.waiting);
+    let lost = route.degraded.as_deref().map(|mode| match mode {
+        "local" => "each proxy asks for its own",
+        _ => "REQUESTS ARE REFUSED",
+    });
+    print_loss(route.store.as_ref(), lost);
+}
+
+/// What happens because a store is lost.
+fn print_loss(store: Option<&view::Store>, then: Option<&str>) {
+    if let (Some(store), Some(then)) = (store, then) {
         let told =
             store.last_ok_seconds_ago.map_or("it never answered".into(), |ago| format!("last answer {ago}s ago"));
         say!("    store {} is LOST, {told}: {then}", store.name);

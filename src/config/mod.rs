@@ -1,6 +1,7 @@
 //! Text to checked settings: the only part that knows TOML. A file is taken whole or not at all, and all that is wrong with it is
 //! told at once.
 pub mod action;
+pub mod coalesce;
 pub mod diagnostic;
 pub mod discovery;
 pub mod files;

@@ -1,5 +1,6 @@
 //! `[[route]]` and its `retry`.
 use super::action;
+use super::coalesce;
 use super::diagnostic::did_you_mean;
 use super::fill;
 use super::listener;
@@ -24,7 +25,6 @@ use crate::route::access::Access;
 use crate::route::action::Action;
 use crate::route::action::Forward;
 use crate::route::action::OnMissingKey;
-use crate::route::coalesce::Coalesce;
 use crate::route::host::HostPattern;
 use crate::route::path::PathPattern;
 use crate::snapshot::settings::Upstream;
@@ -92,7 +92,7 @@ fn forward(reader: &mut Reader<'_>, section: &Section<'_>, known: &Known<'_>, ma
     let via = section.bool(reader, "via");
     let upgrade = upgrade(reader, section);
     let tunnel_timeout = section.duration(reader, "tunnel_timeout");
-    let coalesce = coalesce(reader, section);
+    let coalesce = coalesce::read(reader, section, known.stores);
     let on_missing_key = match section.choice(reader, "on_missing_key") {
         "reject" => OnMissingKey::Reject,
         "client_ip" => OnMissingKey::ClientIp,
@@ -269,27 +269,6 @@ pub fn tell_apart(routes: &mut [Found<Route>]) {
             route.name = RouteName::new(&format!("{}@{}", route.name, listeners.join(",")));
         }
     }
-}
-
-fn coalesce(reader: &mut Reader<'_>, route: &Section<'_>) -> Option<Coalesce> {
-    if !route.has("coalesce") {
-        return None;
-    }
-    let section = route.table(reader, "coalesce", "route.coalesce");
-    section.check_names(reader);
-    let default = Coalesce::default();
-    let mut share_headers = Vec::new();
-    for name in section.texts(reader, "share_headers") {
-        if !crate::head::is_token(name.value.as_bytes()) {
-            reader.problem(&name.place, format!("\"{}\" is not a field name; write \"cookie\"", name.value));
-        }
-        share_headers.push(name.value.to_ascii_lowercase());
-    }
-    Some(Coalesce {
-        wait: section.duration(reader, "wait").unwrap_or(default.wait),
-        max_body: section.size(reader, "max_body").unwrap_or(default.max_body),
-        share_headers,
-    })
 }
 
 /// Notes routes that match the same requests, and names that stand twice.

@@ -2,6 +2,7 @@
 use super::diagnostic::did_you_mean;
 use super::route;
 use super::store::Stores;
+use super::table::Found;
 use super::table::Reader;
 use super::table::Section;
 use crate::route::serialize::OnLoss;
@@ -58,6 +59,20 @@ fn stored(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Op
         }
         return None;
     };
+    check_store(reader, &store, stores);
+    if on_loss != OnLoss::Refuse {
+        let place = section.place("on_store_loss");
+        let what = if on_loss == OnLoss::Local { "only within this proxy" } else { "not at all" };
+        reader.warn(
+            &place,
+            format!("while store \"{}\" is lost, requests take turns {what}, without tokens", store.value),
+        );
+    }
+    Some(Stored { store: store.value, lease, aborts, on_loss })
+}
+
+/// Notes a store that there is not, or that keeps no locks.
+pub fn check_store(reader: &mut Reader<'_>, store: &Found<String>, stores: &Stores) {
     match stores.get(&store.value) {
         Some(Some(known)) if known.engine != Engine::Etcd => {
             let message = format!("\"{}\" is {}, but locks go through etcd", store.value, known.engine.name());
@@ -69,13 +84,4 @@ fn stored(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Op
             reader.problem(&store.place, format!("there is no [store.{}]{near}", store.value));
         }
     }
-    if on_loss != OnLoss::Refuse {
-        let place = section.place("on_store_loss");
-        let what = if on_loss == OnLoss::Local { "only within this proxy" } else { "not at all" };
-        reader.warn(
-            &place,
-            format!("while store \"{}\" is lost, requests take turns {what}, without tokens", store.value),
-        );
-    }
-    Some(Stored { store: store.value, lease, aborts, on_loss })
 }

@@ -432,3 +432,15 @@ fn turns_need_a_key_and_an_upstream() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("neither the route nor \"serialize\" has a key"), "{found:?}");
 }
+
+#[test]
+fn a_fleet_coalesces_by_a_store() {
+    let store = "[store.e]\nengine = \"etcd\"\nendpoints = [\"http://10.0.0.1:2379\"]";
+    let shared = |text: &str| format!("key = [\"path\"]\n[route.coalesce]\n{text}\n{store}\n");
+    check("key = [\"path\"]", &shared(""), &[]);
+    check("key = [\"path\"]", &shared("store = \"e\"\nlease = \"2s\"\non_store_loss = \"refuse\""), &[]);
+    check("key = [\"path\"]", &shared("store = \"f\""), &["f.toml:9:9: there is no [store.f]"]);
+    check("key = [\"path\"]", &shared("lease = \"2s\""), &["f.toml:9:9: \"lease\" is for a fleet that a store"]);
+    let bypass = shared("store = \"e\"\non_store_loss = \"bypass\"");
+    check("key = [\"path\"]", &bypass, &["f.toml:10:17: \"on_store_loss\" is \"bypass\""]);
+}

@@ -19,6 +19,7 @@ use crate::control::state::State;
 use crate::health::threshold::Threshold;
 use crate::limit::Limiter;
 use crate::lock::registry::Locks;
+use crate::lock::service::Service;
 use crate::ring;
 use crate::ring::Member;
 use crate::ring::Ring;
@@ -44,6 +45,7 @@ use crate::telemetry::cells::PerWorker;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 use thiserror::Error;
 
@@ -164,7 +166,7 @@ pub enum Repopulated {
     /// They do more than the guard allows; nothing has changed.
     Held(Breach),
     /// The world with them.
-    Changed(Snapshot, Published),
+    Changed(Box<Snapshot>, Published),
 }
 
 /// The same world after an upstream has other members, if its guard lets them pass or somebody has approved them.
@@ -202,7 +204,7 @@ pub fn repopulate(
     state.generation += 1;
     let generation = state.generation;
     let snapshot = Snapshot { generation, ..rebuild_masks(state, last) };
-    Ok(Repopulated::Changed(snapshot, Published { generation, rings, breaches: Vec::new() }))
+    Ok(Repopulated::Changed(Box::new(snapshot), Published { generation, rings, breaches: Vec::new() }))
 }
 
 /// Notes which endpoints are in use no more, so that what still hangs on them ends in time.
@@ -231,6 +233,7 @@ pub fn rebuild_masks(state: &mut State, last: &Snapshot) -> Snapshot {
         limiters: last.limiters.clone(),
         debug_token: last.debug_token.clone(),
         serials: last.serials.clone(),
+        shared: last.shared.clone(),
     }
 }
 
@@ -415,6 +418,11 @@ impl World<'_> {
                 .iter()
                 .map(|route| self.serial(desired, route, counters))
                 .collect::<Result<_, _>>()?,
+            shared: desired
+                .routes
+                .iter()
+                .map(|route| self.shared(desired, route, counters))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -437,13 +445,22 @@ impl World<'_> {
         let stats = keep(&self.old.serials, &mut counters.serials, route.name.clone(), self.workers);
         let service = match &serialize.stored {
             None => self.locks.here(),
-            Some(stored) => {
-                let store = desired.stores.get(&stored.store);
-                let store = store.ok_or_else(|| BuildError::NoStore(stored.store.clone()))?;
-                self.locks.of_store(store, stored.lease)
-            }
+            Some(stored) => self.locks_of(desired, &stored.store, stored.lease)?,
         };
         Ok(Some(Serial { service, stats }))
+    }
+
+    /// What has one proxy ask for what a route's requests share.
+    fn shared(&self, desired: &Desired, route: &Route, counters: &mut Counters) -> Result<Option<Serial>, BuildError> {
+        let coalesce = route.action.forward().and_then(|forward| forward.coalesce.as_ref());
+        let Some(stored) = coalesce.and_then(|coalesce| coalesce.stored.as_ref()) else { return Ok(None) };
+        let stats = keep(&self.old.shared, &mut counters.shared, route.name.clone(), self.workers);
+        Ok(Some(Serial { service: self.locks_of(desired, &stored.store, stored.lease)?, stats }))
+    }
+
+    fn locks_of(&self, desired: &Desired, store: &str, lease: Duration) -> Result<Arc<Service>, BuildError> {
+        let settings = desired.stores.get(store).ok_or_else(|| BuildError::NoStore(store.to_string()))?;
+        Ok(self.locks.of_store(settings, lease))
     }
 
     fn listener(&self, name: &ListenerName, routes: &[Route], counters: &mut Counters) -> Listener {

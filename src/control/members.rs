@@ -101,7 +101,7 @@ impl Control {
                 Ok(Repopulated::Same) => {}
                 Ok(Repopulated::Changed(snapshot, published)) => {
                     self.note_starts(&published.rings, now);
-                    self.announce(&update, &before, snapshot, published);
+                    self.announce(&update, &before, *snapshot, published);
                 }
                 Err(error) => {
                     tracing::error!(%upstream, "The members cannot be taken up, the last ones stay: failed to {error}");

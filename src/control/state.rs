@@ -103,6 +103,8 @@ pub struct Counters {
     pub limiters: HashMap<RouteName, (RateLimit, Arc<Limiter>)>,
     /// Of routes whose requests take turns.
     pub serials: HashMap<RouteName, Arc<stats::Serial>>,
+    /// Of routes whose requests share answers over a fleet.
+    pub shared: HashMap<RouteName, Arc<stats::Serial>>,
 }
 
 /// A listener, and where its requests led: a route, and its upstream if it has one; `None` is for those that found no route.

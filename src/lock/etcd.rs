@@ -293,6 +293,7 @@ impl Etcd {
         call.done();
         let mut is_first = oldest == key.as_bytes();
         while !is_first {
+            ask.waits();
             let mut call = self.call().await?;
             match call.client.before(&prefix, created).await? {
                 Some(before) => {

@@ -16,6 +16,7 @@ pub struct Lease {
     token: Option<Token>,
     term: Option<Arc<Term>>,
     ending: Option<Later<'static, Ended>>,
+    had_to_wait: bool,
     _held: Held,
 }
 
@@ -29,17 +30,22 @@ enum Held {
 impl Lease {
     /// A lock within this process: it is never lost.
     pub(super) fn here(turn: Turn, token: Option<Token>) -> Self {
-        Self { token, term: None, ending: None, _held: Held::Here(turn) }
+        Self { token, term: None, ending: None, had_to_wait: false, _held: Held::Here(turn) }
     }
 
     /// A lock in a store; whoever keeps it there waits for the sender's end.
-    pub(super) fn in_store(token: Token, term: Arc<Term>, held: oneshot::Sender<()>) -> Self {
-        Self { token: Some(token), term: Some(term), ending: None, _held: Held::InStore(held) }
+    pub(super) fn in_store(token: Token, term: Arc<Term>, had_to_wait: bool, held: oneshot::Sender<()>) -> Self {
+        Self { token: Some(token), term: Some(term), ending: None, had_to_wait, _held: Held::InStore(held) }
     }
 
     /// Its fencing token; none for a lock within this process that stands in for one of a store.
     pub fn token(&self) -> Option<&Token> {
         self.token.as_ref()
+    }
+
+    /// Whether another proxy was before this one at the store, as far as the store's engine says so.
+    pub fn had_to_wait(&self) -> bool {
+        self.had_to_wait
     }
 
     /// Until when it is ours; `None`: as long as this lasts.

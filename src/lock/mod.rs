@@ -25,6 +25,8 @@ use key::LockKey;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use term::Term;
@@ -73,6 +75,15 @@ pub struct Ask {
     pub owner: u64,
     /// What is locked and for whom, for people who look into the store.
     pub told: String,
+    /// Whether others were before it, as far as its engine says so.
+    pub had_to_wait: AtomicBool,
+}
+
+impl Ask {
+    /// Notes that others have the lock, or come before this one.
+    pub fn waits(&self) {
+        self.had_to_wait.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A lock that a store gave.

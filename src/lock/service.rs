@@ -17,6 +17,7 @@ use crate::base::dice::Dice;
 use crate::store;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -162,7 +163,7 @@ impl Stored {
     async fn acquire(self: &Arc<Self>, turn: Turn, key: LockKey, told: &str, by: Instant) -> Result<Lease, LockError> {
         let running = self.running.get().ok_or(LockError::StoreLost)?;
         let owner = self.last_owner.fetch_add(1, Ordering::Relaxed) + 1;
-        let ask = Ask { key, owner, told: told.to_string() };
+        let ask = Ask { key, owner, told: told.to_string(), had_to_wait: AtomicBool::new(false) };
         let (reply, answered) = oneshot::channel();
         running.room.handle().spawn(self.clone().own(ask, turn, by, reply));
         let answered = tokio::time::timeout_at(by.into(), answered).await.map_err(|_| LockError::Timeout)?;
@@ -189,7 +190,8 @@ impl Stored {
         match outcome {
             Some(Ok(grant)) => {
                 let (held, released) = oneshot::channel();
-                let lease = Lease::in_store(grant.token, grant.term.clone(), held);
+                let lease =
+                    Lease::in_store(grant.token, grant.term.clone(), ask.had_to_wait.load(Ordering::Relaxed), held);
                 if reply.send(Ok(lease)).is_ok() {
                     self.keep(&ask, &grant, released).await;
                 }

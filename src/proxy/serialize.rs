@@ -40,6 +40,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// A lock of a request that does not end with it.
+    pub fn new(lease: Lease, worker: usize, serial: Serial) -> Self {
+        Self { lease, aborts: false, since: clock::now(), worker, serial }
+    }
+
     /// Until when it is ours, where the request ends with it.
     pub fn term(&self) -> Option<Arc<Term>> {
         self.lease.term().filter(|_| self.aborts).cloned()
@@ -159,11 +164,11 @@ fn subject(proxy: &Proxy, ctx: &RequestContext, serialize: &Serialize, forward: 
     (LockKey::new(LockUse::Serialize, &[forward.upstream.as_str().as_bytes(), scratch]), name)
 }
 
-/// One who waits, as long as this lasts.
-struct Waiting<'a>(&'a LockCell);
+/// One who waits for a lock, as long as this lasts.
+pub(super) struct Waiting<'a>(&'a LockCell);
 
 impl<'a> Waiting<'a> {
-    fn new(cell: &'a LockCell) -> Self {
+    pub(super) fn new(cell: &'a LockCell) -> Self {
         cell.waiting.inc();
         Self(cell)
     }
@@ -175,7 +180,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn result_of(error: LockError) -> LockResult {
+pub(super) fn result_of(error: LockError) -> LockResult {
     match error {
         LockError::QueueFull => LockResult::QueueFull,
         LockError::Timeout => LockResult::Timeout,

@@ -28,11 +28,46 @@ pub struct Coalesce {
     pub max_body: u64,
     /// Fields, in lower case, whose values are a part of what is asked for: those that would keep a request for itself do not.
     pub share_headers: Vec<String>,
+    /// What elects the one proxy of a fleet that asks; `None`: each proxy asks for its own.
+    pub stored: Option<Stored>,
+}
+
+/// Exchanges that a store gives to one proxy after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The store's name.
+    pub store: String,
+    /// How long a lease lasts after its last renewal.
+    pub lease: Duration,
+    /// What happens while there are no leases.
+    pub on_loss: OnLoss,
+}
+
+/// What happens to requests that coalesce over a fleet while the store is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLoss {
+    /// They coalesce within this process.
+    Local,
+    /// They are refused.
+    Refuse,
+}
+
+impl OnLoss {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Local, Self::Refuse];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Refuse => "refuse",
+        }
+    }
 }
 
 impl Default for Coalesce {
     fn default() -> Self {
-        Self { wait: Duration::from_secs(5), max_body: 1 << 20, share_headers: Vec::new() }
+        Self { wait: Duration::from_secs(5), max_body: 1 << 20, share_headers: Vec::new(), stored: None }
     }
 }
 

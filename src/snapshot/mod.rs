@@ -45,9 +45,12 @@ pub struct Snapshot {
     pub debug_token: Option<Token>,
     /// For each route, in the table's order, what makes its requests take turns if they do.
     pub serials: Vec<Option<Serial>>,
+    /// For each route, in the table's order, what has the exchanges that its requests share made by one proxy at a time, if a
+    /// store does.
+    pub shared: Vec<Option<Serial>>,
 }
 
-/// What makes the requests of a route take turns.
+/// What makes the requests of a route take turns, or the proxies of a fleet that ask for the same.
 #[derive(Debug, Clone)]
 pub struct Serial {
     /// Whose locks.
@@ -106,6 +109,11 @@ impl Snapshot {
     #[inline]
     pub fn serial_of(&self, route: RouteIndex) -> Option<&Serial> {
         self.serials[route.0 as usize].as_ref()
+    }
+
+    /// What has one proxy of a fleet ask for what the requests of a route share, if a store does.
+    pub fn shared_of(&self, route: RouteIndex) -> Option<&Serial> {
+        self.shared[route.0 as usize].as_ref()
     }
 
     /// The counters of a route, or those for requests that found none.

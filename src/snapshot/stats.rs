@@ -21,7 +21,7 @@ pub type Listener = PerWorker<ListenerCell>;
 pub type Requests = PerWorker<StatusCells>;
 /// What happens on one route.
 pub type Route = PerWorker<RouteCell>;
-/// What happens to requests of one route that take turns.
+/// What happens to requests of one route that take turns, or to exchanges that they share over a fleet.
 pub type Serial = PerWorker<LockCell>;
 /// What happens in one upstream.
 pub type Upstream = PerWorker<UpstreamCell>;

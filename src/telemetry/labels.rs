@@ -100,6 +100,8 @@ labels! {
     Coalesced {
         /// It was the first to ask: an endpoint was asked for it, and its answer was there for others.
         Filler = "filler",
+        /// It was the first to ask here, and another proxy of the fleet was before it: an endpoint was asked once that had ended.
+        Peer = "peer",
         /// By the answer that another got in this proxy.
         Local = "local",
         /// By an exchange of its own, after it had waited for another's answer for too long.
@@ -114,6 +116,8 @@ labels! {
         Bypass = "bypass",
         /// By an exchange of its own: there was no room for one more answer to be kept.
         Full = "full",
+        /// By none: the store that elects who asks is lost, and it was refused.
+        Refused = "refused",
     }
 }
 
@@ -204,6 +208,8 @@ labels! {
     LockUse {
         /// Requests of one key go one after the other.
         Serialize = "serialize",
+        /// One proxy asks for what many want.
+        Coalesce = "coalesce",
     }
 }
 

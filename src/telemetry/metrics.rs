@@ -89,7 +89,7 @@ families! {
     LOCK_GHOSTS = Counter "ringway_lock_ghosts_reconciled_total" ["store"] "Locks of asks whose outcome was not known, that were taken back in the store.";
     FENCE_REJECTED = Counter "ringway_fence_rejected_total" ["route"] "Answers 409 or 412 to requests with a fencing token: the upstream has seen a higher one.";
     LOCK_WAITERS = Gauge "ringway_lock_waiters" ["use"] "Who waits for a lock now.";
-    COALESCED = Counter "ringway_coalesced_total" ["route", "role"] "Requests of a route with coalesce, by how they got their answer: filler (an endpoint was asked, for others too), local (by another's exchange), and for themselves by timeout, hit_for_miss, unshared, failed, bypass, full.";
+    COALESCED = Counter "ringway_coalesced_total" ["route", "role"] "Requests of a route with coalesce, by how they got their answer: filler (an endpoint was asked, for others too), peer (the same, once another proxy of the fleet had ended), local (by another's exchange), for themselves by timeout, hit_for_miss, unshared, failed, bypass, full, and refused as the store is lost.";
     COALESCE_WAITING = Gauge "ringway_coalesce_waiting" ["route"] "Requests that wait for another's answer to begin.";
     RING_GENERATION = Gauge "ringway_ring_generation" [] "The published snapshot; rises with each change of settings or membership.";
     RING_POINTS = Gauge "ringway_ring_points" ["upstream"] "Points on the ring.";

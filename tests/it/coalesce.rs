@@ -9,24 +9,24 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// An origin whose every exchange is answered by the test itself, on a connection of its own.
-struct Hand(TcpListener);
+pub struct Hand(TcpListener);
 
 /// One request, and where its answer goes.
-struct Asked {
+pub struct Asked {
     wire: Wire,
     line: String,
     fields: Fields,
 }
 
 impl Hand {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         Self(listener)
     }
 
     #[track_caller]
-    fn next(&self) -> Asked {
+    pub fn next(&self) -> Asked {
         wait_for("a request at the origin", || self.try_next())
     }
 
@@ -40,7 +40,7 @@ impl Hand {
 
     /// Nobody else has asked so far.
     #[track_caller]
-    fn is_left_alone(&self) {
+    pub fn is_left_alone(&self) {
         assert_eq!(self.0.accept().map(drop).unwrap_err().kind(), ErrorKind::WouldBlock, "one exchange too many");
     }
 
@@ -50,7 +50,7 @@ impl Hand {
     }
 
     /// Nobody waits too long, however busy the machine is, unless that is the story.
-    fn config(&self, coalesce: &str) -> String {
+    pub fn config(&self, coalesce: &str) -> String {
         let wait = if coalesce.contains("wait") { "" } else { "wait = \"30s\"" };
         format!(
             "[[route]]\nupstream = \"u\"\nretry = {{ attempts = 0 }}\n[route.coalesce]\n{wait}\n{coalesce}\n\
@@ -61,12 +61,12 @@ impl Hand {
 }
 
 impl Asked {
-    fn send(&mut self, bytes: &[u8]) {
+    pub fn send(&mut self, bytes: &[u8]) {
         self.wire.stream.write_all(bytes).unwrap();
     }
 
     /// Answers with these fields, each ended by CRLF, and all of this body.
-    fn answer(mut self, status: u16, fields: &str, body: &[u8]) {
+    pub fn answer(mut self, status: u16, fields: &str, body: &[u8]) {
         let length = body.len();
         self.send(
             format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n{fields}\r\n").as_bytes(),
@@ -81,31 +81,31 @@ impl Asked {
     }
 }
 
-type Asking = JoinHandle<std::io::Result<Response>>;
+pub type Asking = JoinHandle<std::io::Result<Response>>;
 
 fn ask_as(address: SocketAddr, method: &'static str, path: &str, fields: &[(&'static str, &'static str)]) -> Asking {
     let (path, fields) = (path.to_owned(), fields.to_vec());
     thread::spawn(move || Client::new(address).request(method, &path, &fields, None))
 }
 
-fn ask(proxy: &Ringway, path: &str) -> Asking {
+pub fn ask(proxy: &Ringway, path: &str) -> Asking {
     ask_as(proxy.address, "GET", path, &[])
 }
 
 #[track_caller]
-fn got(asking: Asking) -> Response {
+pub fn got(asking: Asking) -> Response {
     asking.join().unwrap().expect("an answer")
 }
 
 /// Waits until so many requests wait for another's answer.
 #[track_caller]
-fn until_waiting(proxy: &Ringway, count: usize) {
+pub fn until_waiting(proxy: &Ringway, count: usize) {
     wait_for(&format!("{count} waiting"), || {
         (proxy.metrics().sum("ringway_coalesce_waiting") == count as f64).then_some(())
     });
 }
 
-fn role(proxy: &Ringway, role: &str) -> f64 {
+pub fn role(proxy: &Ringway, role: &str) -> f64 {
     proxy.metrics().sum_of("ringway_coalesced_total", &[("role", role)])
 }
 
@@ -674,14 +674,14 @@ fn a_proxy_says_whether_a_request_would_share() {
 }
 
 #[test]
-fn what_does_not_work_yet_is_refused() {
+fn what_cannot_be_is_refused() {
     let origin = Hand::new();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ringway.toml");
     for (line, said) in [
-        ("store = \"s\"", "store"),
-        ("lease = \"10s\"", "lease"),
-        ("on_store_loss = \"local\"", "on_store_loss"),
+        ("store = \"s\"", "there is no [store.s]"),
+        ("lease = \"10s\"", "is for a fleet that a store coalesces"),
+        ("on_store_loss = \"local\"", "is for a fleet that a store coalesces"),
         ("wait = \"0s\"", "wait"),
         ("max_body = \"2GiB\"", "max_body"),
         ("share_headers = [\"a b\"]", "not a field name"),

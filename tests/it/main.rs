@@ -15,6 +15,7 @@ mod admin_tls;
 mod checks;
 mod cli;
 mod coalesce;
+mod coalesce_fleet;
 mod dashboard;
 mod differential;
 mod dns;

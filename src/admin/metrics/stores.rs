@@ -2,9 +2,13 @@
 use crate::base::clock;
 use crate::fleet::peers::Peers;
 use crate::lock::standing::Standing;
-use crate::route::serialize::OnLoss;
+use crate::route::Route;
+use crate::route::coalesce;
+use crate::route::serialize;
+use crate::snapshot::Serial;
 use crate::snapshot::Snapshot;
 use crate::snapshot::membership::Seen;
+use crate::snapshot::stats::LockCell;
 use crate::store::health::StoreHealth;
 use crate::telemetry::cells::HistogramSums;
 use crate::telemetry::labels::LockLoss;
@@ -71,14 +75,22 @@ pub(super) fn stores(exposition: &mut Exposition, snapshot: &Snapshot, fleet: Op
             let count = seen.iter().filter(is_lost).filter(|seen| seen.refuses == refuses).count();
             series.value(&["discovery", mode], count as f64);
         }
-        degraded_serials(series, snapshot);
+        let turns = routes(snapshot, &snapshot.serials)
+            .filter_map(|(route, serial)| Some((route.action.forward()?.serialize.as_ref()?.stored.as_ref()?, serial)));
+        let turns: Vec<_> = turns.map(|(stored, serial)| (stored.on_loss.as_str(), serial)).collect();
+        degraded(series, LockUse::Serialize, serialize::OnLoss::ALL.map(serialize::OnLoss::as_str), &turns);
+        let shared = routes(snapshot, &snapshot.shared)
+            .filter_map(|(route, serial)| Some((route.action.forward()?.coalesce.as_ref()?.stored.as_ref()?, serial)));
+        let shared: Vec<_> = shared.map(|(stored, serial)| (stored.on_loss.as_str(), serial)).collect();
+        degraded(series, LockUse::Coalesce, coalesce::OnLoss::ALL.map(coalesce::OnLoss::as_str), &shared);
     });
 }
 
 /// Each store of locks once, however many routes use it.
 fn standings(snapshot: &Snapshot) -> Vec<Arc<Standing>> {
     let mut standings: Vec<Arc<Standing>> = Vec::new();
-    for standing in snapshot.serials.iter().flatten().filter_map(|serial| serial.service.standing()) {
+    let serials = snapshot.serials.iter().chain(&snapshot.shared).flatten();
+    for standing in serials.filter_map(|serial| serial.service.standing()) {
         if !standings.iter().any(|known| Arc::ptr_eq(known, standing)) {
             standings.push(standing.clone());
         }
@@ -86,51 +98,62 @@ fn standings(snapshot: &Snapshot) -> Vec<Arc<Standing>> {
     standings
 }
 
-/// Routes that take turns without their store.
-fn degraded_serials(series: &mut Series<'_>, snapshot: &Snapshot) {
-    let routes = || {
-        let routes = snapshot.routes.routes().iter().zip(&snapshot.serials);
-        routes.filter_map(|(route, serial)| {
-            let stored = route.action.forward()?.serialize.as_ref()?.stored.as_ref()?;
-            Some((stored.on_loss, serial.as_ref()?.service.is_lost()))
-        })
-    };
-    for mode in OnLoss::ALL.into_iter().filter(|_| routes().next().is_some()) {
-        let count = routes().filter(|(on_loss, is_lost)| *on_loss == mode && *is_lost).count();
-        series.value(&["serialize", mode.as_str()], count as f64);
+/// Routes with what their locks go through.
+fn routes<'a>(
+    snapshot: &'a Snapshot,
+    serials: &'a [Option<Serial>],
+) -> impl Iterator<Item = (&'a Route, &'a Serial)> + Clone {
+    let routes = snapshot.routes.routes().iter().zip(serials);
+    routes.filter_map(|(route, serial)| Some((route, serial.as_ref()?)))
+}
+
+/// All workers' counts of locks.
+fn cells<'a>(serials: &[&'a Serial]) -> impl Iterator<Item = &'a LockCell> {
+    serials.iter().flat_map(|serial| serial.stats.iter())
+}
+
+/// How many routes do without their store what their mode says, for each mode.
+fn degraded<const N: usize>(series: &mut Series<'_>, used_for: LockUse, modes: [&str; N], all: &[(&str, &Serial)]) {
+    for mode in modes.into_iter().filter(|_| !all.is_empty()) {
+        let count = all.iter().filter(|(of, serial)| *of == mode && serial.service.is_lost()).count();
+        series.value(&[used_for.as_str(), mode], count as f64);
     }
 }
 
 /// Turns and leases.
 pub(super) fn locks(exposition: &mut Exposition, snapshot: &Snapshot) {
-    let routes = || {
-        let routes = snapshot.routes.routes().iter().zip(&snapshot.serials);
-        routes.filter_map(|(route, serial)| Some((route.name.as_str(), serial.as_ref()?)))
-    };
+    let turns = || routes(snapshot, &snapshot.serials).map(|(route, serial)| (route.name.as_str(), serial));
     exposition.family(&metrics::SERIALIZE_QUEUE, |series| {
-        routes().for_each(|(name, serial)| series.value(&[name], serial.stats.sum(|cell| cell.waiting.get()) as f64));
+        turns().for_each(|(name, serial)| series.value(&[name], serial.stats.sum(|cell| cell.waiting.get()) as f64));
     });
-    let cells = || routes().flat_map(|(_, serial)| serial.stats.iter());
-    if cells().next().is_none() {
-        return;
-    }
-    let name = LockUse::Serialize.as_str();
+    let uses = [(LockUse::Serialize, &snapshot.serials), (LockUse::Coalesce, &snapshot.shared)];
+    let uses: Vec<(&str, Vec<&Serial>)> = uses
+        .into_iter()
+        .map(|(used_for, serials)| (used_for.as_str(), serials.iter().flatten().collect::<Vec<_>>()))
+        .filter(|(_, serials)| !serials.is_empty())
+        .collect();
     exposition.family(&metrics::LOCK_ACQUIRE, |series| {
-        for result in LockResult::ALL {
-            let mut sums = HistogramSums::default();
-            cells().for_each(|cell| cell.acquire[*result as usize].add_to(&mut sums));
-            series.histogram(&[name, result.as_str()], &sums);
+        for (name, serials) in &uses {
+            for result in LockResult::ALL {
+                let mut sums = HistogramSums::default();
+                cells(serials).for_each(|cell| cell.acquire[*result as usize].add_to(&mut sums));
+                series.histogram(&[name, result.as_str()], &sums);
+            }
         }
     });
     exposition.family(&metrics::LOCK_HELD, |series| {
-        let mut sums = HistogramSums::default();
-        cells().for_each(|cell| cell.held.add_to(&mut sums));
-        series.histogram(&[name], &sums);
+        for (name, serials) in &uses {
+            let mut sums = HistogramSums::default();
+            cells(serials).for_each(|cell| cell.held.add_to(&mut sums));
+            series.histogram(&[name], &sums);
+        }
     });
     exposition.family(&metrics::LOCK_LOST, |series| {
-        for loss in LockLoss::ALL {
-            let count: u64 = cells().map(|cell| cell.lost[*loss as usize].get()).sum();
-            series.value(&[name, loss.as_str()], count as f64);
+        for (name, serials) in &uses {
+            for loss in LockLoss::ALL {
+                let count: u64 = cells(serials).map(|cell| cell.lost[*loss as usize].get()).sum();
+                series.value(&[name, loss.as_str()], count as f64);
+            }
         }
     });
     exposition.family(&metrics::LOCK_GHOSTS, |series| {
@@ -142,9 +165,12 @@ pub(super) fn locks(exposition: &mut Exposition, snapshot: &Snapshot) {
         ghosts.into_iter().for_each(|(store, count)| series.value(&[store], count as f64));
     });
     exposition.family(&metrics::FENCE_REJECTED, |series| {
-        routes().for_each(|(name, serial)| series.value(&[name], serial.stats.sum(|cell| cell.fenced.get()) as f64));
+        turns().for_each(|(name, serial)| series.value(&[name], serial.stats.sum(|cell| cell.fenced.get()) as f64));
     });
     exposition.family(&metrics::LOCK_WAITERS, |series| {
-        series.value(&[name], cells().map(|cell| cell.waiting.get()).sum::<u64>() as f64);
+        for (name, serials) in &uses {
+            let count: u64 = cells(serials).map(|cell| cell.waiting.get()).sum();
+            series.value(&[name], count as f64);
+        }
     });
 }

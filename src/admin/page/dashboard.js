@@ -225,11 +225,15 @@ function degraded(status) {
   const modes = { refuse: "requests are refused", local: "requests take turns within this proxy, without tokens", bypass: "requests pass without turns" };
   const turns = status.serialize.filter((route) => route.degraded)
     .map((route) => `Route ${route.route}: store ${route.store.name} is lost, ${modes[route.degraded]}.`);
+  const alone = { refuse: "requests are refused", local: "each proxy asks for its own" };
+  const shared = status.coalesce.filter((route) => route.degraded)
+    .map((route) => `Route ${route.route}: store ${route.store.name} is lost, ${alone[route.degraded]}.`);
   const lost = status.upstreams.filter((upstream) => upstream.discovery?.store && !upstream.discovery.store.up)
     .map((upstream) => `Upstream ${upstream.name}: store ${upstream.discovery.store.name} is lost, ${upstream.discovery.refuses ? "requests are refused" : "the last members serve"}.`);
   const box = byId("degraded");
-  box.hidden = turns.length + lost.length === 0;
-  box.replaceChildren(...[...turns, ...lost].map((line) => make("p", {}, line)));
+  const lines = [...turns, ...shared, ...lost];
+  box.hidden = lines.length === 0;
+  box.replaceChildren(...lines.map((line) => make("p", {}, line)));
 }
 
 function show(status, heats) {

@@ -2,10 +2,12 @@
 //! where in it. The exchange itself is `pilot`'s; who may join is decided by whoever asks.
 //!
 //! One lock guards all of it, held while a few words change and never across an await; bytes are copied outside of it.
+use crate::base::clock;
 use crate::head::Head;
 use crate::proxy::coalesce::answered::Answered;
 use crate::proxy::coalesce::answered::End;
 use crate::proxy::error::ProxyError;
+use crate::telemetry::labels::Coalesced;
 use crate::wire::body::BodyError;
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -20,6 +22,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
 use std::time::Duration;
+use std::time::Instant;
 
 /// The least that is kept of an answer for whoever reads it slower than it comes.
 const MIN_WINDOW: usize = 256 << 10;
@@ -44,6 +47,8 @@ pub enum News {
     Answered(Arc<Answered>),
     /// There is none, or it broke off before anything was read of it. The error is for the one who asked first.
     Failed(Option<ProxyError>),
+    /// There is none, and nobody is to ask: the store that elects who does is lost.
+    Refused,
 }
 
 /// What the pilot may do.
@@ -74,6 +79,9 @@ pub struct Flight {
 struct State {
     answered: Option<Arc<Answered>>,
     failed: Option<Option<ProxyError>>,
+    is_refused: bool,
+    /// Since when an endpoint is asked, and what the one who asked first is counted as.
+    begun: Option<(Instant, Coalesced)>,
     /// What is kept of the body, and the number of the first piece of it.
     pieces: VecDeque<Bytes>,
     first: u64,
@@ -195,6 +203,32 @@ impl Flight {
         wake(sleepers);
     }
 
+    /// Tells everybody that nobody is to ask.
+    pub fn refuse(&self) {
+        self.lock().is_refused = true;
+        self.fail(None);
+    }
+
+    /// From now on an endpoint is asked; whoever asked first is counted as this.
+    pub fn begin(&self, role: Coalesced) {
+        self.lock().begun = Some((clock::now(), role));
+    }
+
+    /// What the one who asked first is counted as. One that leaves before an endpoint is asked has waited for other proxies.
+    pub fn role(&self) -> Coalesced {
+        let state = self.lock();
+        match state.begun {
+            Some((_, role)) => role,
+            None if state.is_refused => Coalesced::Refused,
+            None => Coalesced::Peer,
+        }
+    }
+
+    /// How much longer to wait so that an endpoint has had `wait` for its answer.
+    pub fn patience(&self, wait: Duration) -> Duration {
+        self.lock().begun.map_or(wait, |(since, _)| wait.saturating_sub(since.elapsed()))
+    }
+
     /// Whether its end is told, or that there is none.
     pub fn is_over(&self) -> bool {
         let state = self.lock();
@@ -311,6 +345,9 @@ impl Seat {
     /// Waits for the answer's head.
     pub fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News> {
         let mut state = self.flight.lock();
+        if state.is_refused {
+            return Poll::Ready(News::Refused);
+        }
         if let Some(error) = &mut state.failed {
             return Poll::Ready(News::Failed(error.take_if(|_| self.is_first)));
         }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Names of the fields that an answer depends on, in lower case, in order.
 pub type Names = Arc<[Box<[u8]>]>;
 
+/// Bytes at the beginning that mean nothing to other processes: the view's generation and the route's place in it.
+const OWN: usize = 12;
+
 /// What one request asks for.
 #[derive(Debug)]
 pub struct Identity {
@@ -66,6 +69,11 @@ impl Identity {
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// The part of an identity's bytes that is the same on every proxy of a fleet.
+pub fn common(bytes: &[u8]) -> &[u8] {
+    &bytes[OWN..]
 }
 
 /// Appends a field's name and all its values, as they go to the endpoint.

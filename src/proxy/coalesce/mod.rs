@@ -1,7 +1,8 @@
-//! One fetch for many askers, in this process: who asks for what is on its way already waits for that answer, and gets it as it
+//! One fetch for many askers: who asks for what is on its way already waits for that answer, and gets it as it
 //! comes. Whatever goes wrong for one, the others go on; whoever waits too long asks for itself.
 //!
-//! What is asked for is `identity`'s, which answers are for all `judge`'s, the exchange `pilot`'s, what came of it `flight`'s.
+//! What is asked for is `identity`'s, which answers are for all `judge`'s, the exchange `pilot`'s, what came of it `flight`'s, and
+//! which proxy of a fleet is the one to ask `turn`'s.
 mod answered;
 pub mod flight;
 mod identity;
@@ -9,6 +10,7 @@ mod judge;
 mod memo;
 mod pilot;
 pub mod table;
+mod turn;
 
 use crate::base::clock;
 use crate::head::Head;
@@ -23,6 +25,7 @@ use crate::proxy::error::Kind;
 use crate::proxy::error::ProxyError;
 use crate::route::action::Forward;
 use crate::route::coalesce::Coalesce;
+use crate::route::coalesce::OnLoss;
 use crate::snapshot::upstream::Upstream;
 use crate::telemetry::cells::Gauge;
 use crate::telemetry::labels::Coalesced;
@@ -30,6 +33,7 @@ use crate::wire::body::BodyError;
 use crate::wire::body::Step;
 use answered::Answered;
 use bytes::BytesMut;
+use flight::Flight;
 use flight::News;
 use flight::Seat;
 use identity::Identity;
@@ -41,6 +45,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 use table::Counter;
 use table::Flights;
 use table::Joined;
@@ -114,6 +119,7 @@ async fn share(
     let (flights, counter) = (&proxy.flights, proxy.flights.counter(ctx.head()));
     let memo = flights.hash(identity.base());
     let deadline = proxy.worker.wheel.deadline();
+    let give_up = clock::now() + forward.timeout / 2;
     let mut failures = 0;
     for round in 0..MAX_ROUNDS {
         let (is_missed, names) = flights.memos.look(memo, clock::now());
@@ -121,14 +127,16 @@ async fn share(
             note(proxy, ctx, Coalesced::HitForMiss);
             return Ok(None);
         }
+        if is_refused(ctx, coalesce) {
+            return Err(refused(proxy, ctx));
+        }
         identity.vary_by(names.as_ref(), &ctx.request);
         let mut seat = match flights.join(identity.bytes(), counter, coalesce.max_body) {
             Joined::Later(seat) => seat,
             Joined::First(seat) => {
-                note(proxy, ctx, Coalesced::Filler);
                 let order = Order { flight: seat.flight().clone(), identity: identity.bytes().into(), memo };
                 pilot::launch(proxy, ctx, coalesce, order);
-                return lead(ctx, seat).await.map(Some);
+                return lead(proxy, ctx, seat).await.map(Some);
             }
             Joined::Full => {
                 note(proxy, ctx, Coalesced::Full);
@@ -141,10 +149,21 @@ async fn share(
             deadline.set(coalesce.wait.min(forward.timeout / 2));
         }
         let waiting = Waiting::new(&view.route_stats_of(ctx.route).of(proxy.worker.index).waiting);
-        let heard = poll_fn(|cx| match seat.poll_news(cx) {
-            Poll::Ready(news) => Poll::Ready(Some(news)),
-            Poll::Pending if deadline.poll_expired(cx) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+        let heard = poll_fn(|cx| {
+            loop {
+                match seat.poll_news(cx) {
+                    Poll::Ready(news) => return Poll::Ready(Some(news)),
+                    Poll::Pending if !deadline.poll_expired(cx) => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+                // Where proxies wait for each other, the time is that of the endpoint which is asked after that.
+                let left = coalesce.stored.as_ref().map_or(Duration::ZERO, |_| seat.flight().patience(coalesce.wait));
+                let left = left.min(give_up.saturating_duration_since(clock::now()));
+                if left.is_zero() {
+                    return Poll::Ready(None);
+                }
+                deadline.set(left);
+            }
         });
         let heard = heard.await;
         drop(waiting);
@@ -164,6 +183,7 @@ async fn share(
                 Verdict::Own => break,
                 Verdict::Failed => failures += 1,
             },
+            Some(News::Refused) => return Err(refused(proxy, ctx)),
             Some(News::Answered(_) | News::Failed(_)) => failures += 1,
         }
         if failures >= MAX_FAILURES {
@@ -176,14 +196,40 @@ async fn share(
 }
 
 /// The answer for whoever asked first, good for others or not.
-async fn lead(ctx: &mut RequestContext, mut seat: Seat) -> Result<Box<Share>, ProxyError> {
+async fn lead(proxy: &Proxy, ctx: &mut RequestContext, mut seat: Seat) -> Result<Box<Share>, ProxyError> {
+    let leading = Leading { proxy, ctx, flight: seat.flight().clone() };
     match poll_fn(|cx| seat.poll_news(cx)).await {
         News::Answered(answered) => {
-            remember(ctx, &answered, true);
+            remember(leading.ctx, &answered, true);
             Ok(Share::new(seat, answered))
         }
         News::Failed(error) => Err(error.unwrap_or_else(|| ProxyError::new(Kind::Internal))),
+        News::Refused => Err(ProxyError::new(Kind::LockStoreLost)),
     }
+}
+
+/// The one who asked first: what it is counted as is known when it has an answer, or leaves.
+struct Leading<'a> {
+    proxy: &'a Proxy,
+    ctx: &'a mut RequestContext,
+    flight: Arc<Flight>,
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        note(self.proxy, self.ctx, self.flight.role());
+    }
+}
+
+/// Whether nobody is asked: the store that elects who asks is lost, and the route would rather refuse.
+fn is_refused(ctx: &RequestContext, coalesce: &Coalesce) -> bool {
+    let refuses = coalesce.stored.as_ref().is_some_and(|stored| stored.on_loss == OnLoss::Refuse);
+    refuses && ctx.route.and_then(|route| ctx.view.shared_of(route)).is_some_and(|serial| serial.service.is_lost())
+}
+
+fn refused(proxy: &Proxy, ctx: &mut RequestContext) -> ProxyError {
+    note(proxy, ctx, Coalesced::Refused);
+    ProxyError::new(Kind::LockStoreLost)
 }
 
 /// Whether an answer that depends on these fields is good for a request: it has the values of the one it was asked for.

@@ -4,6 +4,7 @@ use crate::base::clock;
 use crate::head::Head;
 use crate::head::edits::Edits;
 use crate::http1::framing::BodyLength;
+use crate::lock::key::LockKey;
 use crate::proxy::Proxy;
 use crate::proxy::attempt;
 use crate::proxy::body::Downstream;
@@ -17,10 +18,15 @@ use crate::proxy::coalesce::flight::Leave;
 use crate::proxy::coalesce::identity;
 use crate::proxy::coalesce::judge;
 use crate::proxy::coalesce::judge::Verdict;
+use crate::proxy::coalesce::turn;
+use crate::proxy::coalesce::turn::Wish;
 use crate::proxy::context::RequestContext;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::serialize::Held;
 use crate::ring::Slot;
 use crate::route::coalesce::Coalesce;
+use crate::telemetry::labels::Coalesced;
+use crate::telemetry::labels::LockUse;
 use crate::wire::body::BodyError;
 use crate::wire::body::Step;
 use crate::worker::buffers::Draft;
@@ -75,6 +81,8 @@ struct Pilot {
     ctx: RequestContext,
     order: Order,
     coalesce: Coalesce,
+    /// What keeps other proxies from asking for the same meanwhile.
+    turn: Option<Held>,
 }
 
 /// Begins the exchange, as the request of `ctx` asks for it.
@@ -85,12 +93,15 @@ pub fn launch(proxy: &Rc<Proxy>, ctx: &RequestContext, coalesce: &Coalesce, orde
     let mut own =
         RequestContext::new(ctx.view.clone(), ctx.conn.clone(), request, ctx.client, ctx.id.clone(), ctx.started);
     (own.route, own.key, own.has_waited) = (ctx.route, ctx.key, ctx.has_waited);
-    let pilot = Pilot { proxy: proxy.clone(), ctx: own, order, coalesce: coalesce.clone() };
+    let pilot = Pilot { proxy: proxy.clone(), ctx: own, order, coalesce: coalesce.clone(), turn: None };
     drop(tokio::task::spawn_local(pilot.fly()));
 }
 
 impl Pilot {
     async fn fly(mut self) {
+        if !self.take_turn().await {
+            return;
+        }
         let Some((mut answer, mut exchange)) = self.ask().await else { return };
         let is_over = self.tell(&mut answer, &mut exchange);
         self.proxy.worker.buffers.give_draft(answer);
@@ -101,6 +112,45 @@ impl Pilot {
         if let Some(connection) = exchange.finish() {
             let upstream = self.ctx.upstream();
             self.proxy.pool.put_back(upstream.endpoint(self.slot()), &upstream.settings, connection);
+        }
+    }
+
+    /// Waits until it is this proxy that asks. `false` when nobody is to ask, or nobody is left to hear of it.
+    async fn take_turn(&mut self) -> bool {
+        let flight = &self.order.flight;
+        let Some(stored) = &self.coalesce.stored else {
+            flight.begin(Coalesced::Filler);
+            return true;
+        };
+        let view = self.ctx.view.clone();
+        let index = self.ctx.route.expect("a flight begins on a route");
+        let route = view.routes.get(index);
+        let forward = route.action.forward().expect("only routes to an upstream coalesce");
+        let serial = view.shared_of(index).expect("whoever builds a snapshot has one for each route with a store");
+        let parts = [forward.upstream.as_str().as_bytes(), identity::common(&self.order.identity)];
+        let wish = Wish {
+            key: LockKey::new(LockUse::Coalesce, &parts),
+            told: route.name.as_str(),
+            // The endpoint, and those who wait here, need time as well.
+            wait: self.coalesce.wait.min(forward.timeout / 4),
+            on_loss: stored.on_loss,
+        };
+        let mut taking = Box::pin(turn::take(serial, self.proxy.worker.index, wish));
+        let taken = poll_fn(|cx| match flight.leave(cx) {
+            Leave::Deserted => Poll::Ready(None),
+            _ => taking.as_mut().poll(cx).map(Some),
+        });
+        match taken.await {
+            None => false,
+            Some(Err(_)) => {
+                flight.refuse();
+                false
+            }
+            Some(Ok(turn)) => {
+                flight.begin(turn.role);
+                (self.turn, self.ctx.has_waited) = (turn.held, true);
+                true
+            }
         }
     }
 
@@ -142,6 +192,10 @@ impl Pilot {
                 self.order.flight.close(true);
             }
             Verdict::Failed => self.order.flight.close(true),
+        }
+        if !matches!(verdict, Verdict::Shared(_)) {
+            // Nor is it of any use to other proxies.
+            self.turn = None;
         }
         let slot = self.slot();
         let by = By {
@@ -200,6 +254,8 @@ impl Pilot {
                 // Too large to be shared, which was not known before: whoever is here stays, nobody else waits.
                 self.proxy.flights.memos.miss(self.order.memo, clock::now());
                 self.proxy.flights.remove(&self.order.identity, &self.order.flight);
+                // From here on it is as slow as they are.
+                self.turn = None;
             }
             if let Some(is_whole) = is_whole {
                 return Poll::Ready(is_whole);

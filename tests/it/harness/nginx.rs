@@ -31,6 +31,14 @@ impl Nginx {
         Self::serving("hashing", &upstream, pass)
     }
 
+    /// Starts a cache of what the server at that address answers. It names itself in `X-Origin`, does not merge fetches, and has
+    /// fetched `/` when it is ready.
+    pub fn caching(id: &str, server: SocketAddr) -> Option<Self> {
+        let pass = "proxy_cache z; proxy_cache_key $request_uri; proxy_http_version 1.1; proxy_pass";
+        let http = "proxy_cache_path cache keys_zone=z:1m;";
+        Self::serving(id, http, &format!("{pass} http://{server}; add_header X-Origin {id} always;"))
+    }
+
     fn serving(id: &str, http: &str, location: &str) -> Option<Self> {
         let program = ["nginx", "/usr/sbin/nginx"]
             .into_iter()

@@ -127,7 +127,8 @@ EXAMPLES
 
 pub(super) const REGISTER: &str = "\
 Runs beside a server and keeps it in the store while both run: registered anew when the store or the lease is lost, taken back on
-SIGTERM and Ctrl-C, gone by itself within lease_ttl (Consul: session_ttl) when this program is killed. It does not ask whether the
+SIGTERM and Ctrl-C, gone by itself within lease_ttl (Consul: session_ttl,
+ZooKeeper: session_timeout) when this program is killed. It does not ask whether the
 server is well: health checks of the proxies do.
 
 EXAMPLES

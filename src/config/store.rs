@@ -23,11 +23,13 @@ pub type Stores = BTreeMap<String, Option<Arc<Settings>>>;
 const OWN: &[(&str, &[&str])] = &[
     ("etcd", &["endpoints", "username", "password_file", "root", "lease_ttl"]),
     ("redis", &["url", "username", "password_file", "prefix", "lease_ttl"]),
+    ("zookeeper", &["servers", "auth", "root", "session_timeout"]),
     ("consul", &["address", "token_file", "consistency", "session_ttl"]),
 ];
 /// How long what is put there stays, unless it is chosen.
 const LEASE_TTL: Duration = Duration::from_secs(5);
 const SESSION_TTL: Duration = Duration::from_secs(10);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Before all keys, unless it is chosen.
 const PREFIX: &str = "ringway";
 /// The port of Redis where none is written.
@@ -47,6 +49,10 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Optio
     section.check_names(reader);
     let before = reader.problems.len();
     let engine = section.choice(reader, "engine");
+    if reader.problems.len() > before || !section.has("engine") {
+        // Which keys it should have nobody knows.
+        return None;
+    }
     let own = OWN.iter().find(|(of, _)| *of == engine).map_or(&[][..], |(_, own)| own);
     for other in OWN.iter().flat_map(|(_, names)| *names).filter(|name| !own.contains(name) && section.has(name)) {
         reader.problem(&section.place(other), format!("{engine} has no \"{other}\"; leave it out"));
@@ -54,17 +60,22 @@ pub fn read(reader: &mut Reader<'_>, name: &str, section: &Section<'_>) -> Optio
     let found = match engine {
         "redis" => redis(reader, section),
         "consul" => consul(reader, section),
+        "zookeeper" => zookeeper(reader, section),
         _ => etcd(reader, section),
     };
     let root = match engine {
         "redis" => prefix(reader, section),
         // Services have names of their own; the rest begins as keys of Consul do, without a slash.
         "consul" => Some(PREFIX.into()),
-        _ => root(reader, section),
+        _ => root(reader, section, engine == "zookeeper"),
     };
-    let login = login(reader, section);
+    let login = match engine {
+        "zookeeper" => auth(reader, section),
+        _ => login(reader, section),
+    };
     let lease_ttl = match engine {
         "consul" => time(reader, section, "session_ttl", SESSION_TTL),
+        "zookeeper" => time(reader, section, "session_timeout", SESSION_TIMEOUT),
         _ => time(reader, section, "lease_ttl", LEASE_TTL),
     };
     if reader.problems.len() > before {
@@ -78,10 +89,13 @@ fn time(reader: &mut Reader<'_>, section: &Section<'_>, name: &str, absent: Dura
     if section.has(name) { section.duration(reader, name) } else { Some(absent) }
 }
 
-fn root(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<String> {
+/// Where it is a path of nodes, each of its parts must be the name of one.
+fn root(reader: &mut Reader<'_>, section: &Section<'_>, is_path: bool) -> Option<String> {
     let root = section.text(reader, "root")?;
     let is_fine = |text: &str| text.starts_with('/') && text.len() > 1 && text.bytes().all(|b| b.is_ascii_graphic());
-    if !is_fine(&root.value) {
+    let is_name = |part: &str| !matches!(part, "" | "." | "..");
+    let are_names = || root.value.trim_end_matches('/').split('/').skip(1).all(is_name);
+    if !is_fine(&root.value) || is_path && !are_names() {
         let message = format!("\"{}\" is not a beginning of keys; write root = \"/ringway\"", root.value);
         reader.problem(&root.place, message);
     }
@@ -142,6 +156,39 @@ fn consul(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Reached> {
     };
     let server = http(reader, &text, section.has("tls"), "http://127.0.0.1:8500")?;
     Some(Reached { engine: Engine::Consul(consistency), servers: vec![server], tls })
+}
+
+fn zookeeper(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Reached> {
+    let tls = tls::client_of(reader, section, "store.*.tls");
+    let texts = section.texts(reader, "servers");
+    if !section.has("servers") {
+        reader.problem(&section.place, "zookeeper needs its \"servers\"; write servers = [\"10.0.0.1:2181\"]");
+    } else if texts.is_empty() {
+        reader.problem(&section.place("servers"), "the list of servers is empty; write [\"10.0.0.1:2181\"]");
+    }
+    let mut servers = Vec::new();
+    for text in texts {
+        match location(&text.value) {
+            Some(server) => servers.push(server),
+            None => {
+                let message = format!("\"{}\" is not a server; write \"10.0.0.1:2181\"", text.value);
+                reader.problem(&text.place, message);
+            }
+        }
+    }
+    Some(Reached { engine: Engine::Zookeeper, servers, tls })
+}
+
+/// The scheme, and the file with who we are.
+fn auth(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<(String, PathBuf)> {
+    if !section.has("auth") {
+        return None;
+    }
+    let auth = section.table(reader, "auth", "store.*.auth");
+    auth.check_names(reader);
+    let scheme = auth.choice(reader, "scheme").to_string();
+    let file = auth.text(reader, "credentials_file")?;
+    Some((scheme, tls::readable(reader, &file)))
 }
 
 /// `http://host:port`, or `https://` with `tls`.
@@ -221,18 +268,22 @@ mod tests {
     use crate::config::parse;
 
     /// A configuration with these lines in `[store.s]`, as text of its problems, or what was read of it.
-    fn check(lines: &str, expected: &str) {
+    fn found(lines: &str) -> String {
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"u\"\nkey = [\"path\"]\n\
              [upstream.u.discovery]\nprovider = \"store\"\nstore = \"s\"\n[store.s]\n{lines}\n"
         );
-        let found = match parse("f.toml", &text, &|_| None) {
+        match parse("f.toml", &text, &|_| None) {
             Err(problems) => problems.to_string(),
             Ok(config) => {
                 let store = &config.stores["s"];
                 format!("{} {} {} {:?}", store.engine.name(), store.servers[0], store.root, store.lease_ttl)
             }
-        };
+        }
+    }
+
+    fn check(lines: &str, expected: &str) {
+        let found = found(lines);
         assert!(found.contains(expected), "{lines}:\n{found}\nhas no {expected}");
     }
 
@@ -242,13 +293,27 @@ mod tests {
         check("engine = \"redis\"\nurl = \"redis://10.0.0.1/3\"", "redis 10.0.0.1:6379 ringway 5s");
         check("engine = \"redis\"\nurl = \"redis://r:1\"\nprefix = \"x\"\nlease_ttl = \"1s\"", "redis r:1 x 1s");
         check("engine = \"consul\"\naddress = \"http://10.0.0.1:8500\"", "consul 10.0.0.1:8500 ringway 10s");
+        check("engine = \"zookeeper\"\nservers = [\"z1:2181\", \"z2:2181\"]", "zookeeper z1:2181 /ringway 6s");
+        let own = "engine = \"zookeeper\"\nservers = [\"[::1]:1\"]\nroot = \"/a/b/\"\nsession_timeout = \"2s\"";
+        check(own, "zookeeper [::1]:1 /a/b 2s");
     }
 
     #[test]
     fn what_is_wrong_with_a_store_is_told_with_its_place() {
         check("engine = \"redsi\"", "f.toml:10:10: \"engine\" is \"redsi\"");
+        let found = found("engine = \"etdc\"\nendpoints = []");
+        assert!(found.contains("\"etcd\"?") && found.lines().count() == 1, "{found}");
         check("engine = \"etcd\"", "etcd needs its \"endpoints\"");
         check("engine = \"redis\"", "redis needs its \"url\"");
+        check("engine = \"zookeeper\"", "zookeeper needs its \"servers\"");
+        check("engine = \"zookeeper\"\nservers = []", "f.toml:11:11: the list of servers is empty");
+        check("engine = \"zookeeper\"\nservers = [\"z1\"]", "f.toml:11:12: \"z1\" is not a server");
+        check("engine = \"zookeeper\"\nservers = [\"z:1\"]\nlease_ttl = \"2s\"", "zookeeper has no \"lease_ttl\"");
+        check("engine = \"zookeeper\"\nservers = [\"z:1\"]\nroot = \"/a/../b\"", "is not a beginning of keys");
+        let with_auth = |auth| format!("engine = \"zookeeper\"\nservers = [\"z:1\"]\nauth = {auth}");
+        check(&with_auth("{ scheme = \"sasl\" }"), "f.toml:12:19: \"scheme\" is \"sasl\"");
+        check(&with_auth("{}"), "credentials_file");
+        check(&with_auth("{ credentials_file = \"/nowhere\" }"), "f.toml:12:29: ");
         check("engine = \"consul\"", "consul needs the \"address\"");
         check("engine = \"redis\"\nurl = \"redis://a:1\"\nroot = \"/x\"", "f.toml:12:8: redis has no \"root\"");
         check("engine = \"consul\"\naddress = \"a:8500\"", "f.toml:11:11: \"a:8500\" is not a server");

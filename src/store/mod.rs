@@ -7,6 +7,7 @@ pub mod http;
 #[cfg(feature = "store-redis")]
 pub mod redis;
 pub mod settings;
+pub mod zookeeper;
 
 use crate::base::backoff;
 use crate::base::dice::Dice;

@@ -19,6 +19,7 @@ pub struct Settings {
     /// What secures connections to it; `None` is in clear.
     pub tls: Option<Arc<TlsClient>>,
     /// Who we are (empty where the word alone says it), and the file with the word that proves it; read again at each connection.
+    /// With ZooKeeper the scheme by which we say who we are, and the file with both.
     pub login: Option<(String, PathBuf)>,
     /// Before all keys: `/ringway`; with Redis `ringway`.
     pub root: String,
@@ -35,6 +36,8 @@ pub enum Engine {
     Redis(u16),
     /// Consul, and how its lists are to be read.
     Consul(Consistency),
+    /// ZooKeeper.
+    Zookeeper,
 }
 
 /// Which of Consul's servers may answer.
@@ -56,6 +59,7 @@ impl Engine {
             Self::Etcd => "etcd",
             Self::Redis(_) => "redis",
             Self::Consul(_) => "consul",
+            Self::Zookeeper => "zookeeper",
         }
     }
 }

@@ -50,6 +50,7 @@ mod serialize_etcd;
 mod shutdown;
 mod spikes;
 mod stores;
+mod stores_zookeeper;
 mod streaming;
 mod tls;
 mod transition;

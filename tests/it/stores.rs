@@ -6,6 +6,7 @@ use crate::harness::origin::Origin;
 use crate::harness::program::{Ringway, program};
 use crate::harness::redis::Redis;
 use crate::harness::store::{KINDS_OF_GARBAGE, RING, Server};
+use crate::harness::zookeeper::Zookeeper;
 use crate::harness::{free_address, wait_for};
 use crate::hashing::BY_PATH;
 use crate::members::{members, upstream_status, wait_for_members};
@@ -15,11 +16,11 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 /// A proxy's configuration with this store.
-fn config(store: &impl Server, discovery: &str) -> String {
+pub fn config(store: &impl Server, discovery: &str) -> String {
     config_of(store, &[store.address()], "", discovery)
 }
 
-fn config_of(store: &impl Server, servers: &[SocketAddr], more: &str, discovery: &str) -> String {
+pub fn config_of(store: &impl Server, servers: &[SocketAddr], more: &str, discovery: &str) -> String {
     format!(
         "{BY_PATH}[store.s]\n{}\n{more}\n[upstream.{RING}.discovery]\nprovider = \"store\"\nstore = \"s\"\n\
          allow = [\"127.0.0.0/8\"]\n{discovery}\n",
@@ -183,10 +184,10 @@ fn requests_are_refused_while_the_store_is_lost_where_that_is_wanted(mut store: 
 }
 
 /// `ringway register`, killed at the end of the test.
-struct Registered(Child);
+pub struct Registered(pub Child);
 
 impl Registered {
-    fn start(ringway: &Ringway, origin: &Origin) -> Self {
+    pub fn start(ringway: &Ringway, origin: &Origin) -> Self {
         let mut command = Command::new(program());
         command.args(["register", "--store", "s", "--upstream", RING, "--id", &origin.id]);
         command.args(["--address", &origin.address.to_string(), "-c"]).arg(ringway.config_path());
@@ -227,13 +228,13 @@ fn a_dead_server_is_passed_over_and_a_wrong_word_is_told<S: Server>(mut store: S
     store.demand("right", (&a.id, &a.address.to_string()));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("word");
-    std::fs::write(&file, "wrong\n").unwrap();
+    std::fs::write(&file, S::word("wrong")).unwrap();
     let servers = [free_address(), store.address()];
     let servers = if S::TAKES_SEVERAL { &servers[..] } else { &servers[1..] };
     let ringway = Ringway::spawn(&config_of(&store, servers, &store.login(&file), "")).until_alive();
     wait_for_problem(&ringway, S::REFUSAL);
     assert_eq!(ringway.client().get("/k").unwrap().status, 503);
-    std::fs::write(&file, "right\n").unwrap();
+    std::fs::write(&file, S::word("right")).unwrap();
     wait_for_members(&ringway, &["a"]);
     assert_eq!(ringway.client().get("/k").unwrap().status, 200);
 }
@@ -270,3 +271,4 @@ macro_rules! stories {
 stories! { Etcd, etcd }
 stories! { Redis, redis }
 stories! { Consul, consul }
+stories! { Zookeeper, zookeeper }

@@ -5,6 +5,7 @@ use super::entry::Entry;
 use super::etcd;
 #[cfg(feature = "store-redis")]
 use super::redis;
+use super::zookeeper;
 use crate::store::StoreError;
 use crate::store::settings::Engine;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub enum Holding {
     Redis(redis::Holding),
     /// Consul.
     Consul(consul::Holding),
+    /// ZooKeeper.
+    Zookeeper(zookeeper::Holding),
 }
 
 impl Holding {
@@ -35,6 +38,7 @@ impl Holding {
             #[cfg(feature = "store-redis")]
             Engine::Redis(_) => redis::Holding::begin(question, entry, number).await.map(Self::Redis),
             Engine::Consul(_) => consul::Holding::begin(question, entry, number).await.map(Self::Consul),
+            Engine::Zookeeper => zookeeper::Holding::begin(question, entry, number).await.map(Self::Zookeeper),
             #[cfg(not(feature = "store-redis"))]
             Engine::Redis(_) => Err(StoreError::LeftOut("redis")),
         }
@@ -60,6 +64,7 @@ impl Holding {
             #[cfg(feature = "store-redis")]
             Self::Redis(holding) => holding.keep_alive(time).await,
             Self::Consul(holding) => holding.keep_alive(time).await,
+            Self::Zookeeper(holding) => holding.keep_alive(time).await,
         }
     }
 
@@ -73,6 +78,7 @@ impl Holding {
             #[cfg(feature = "store-redis")]
             Self::Redis(holding) => holding.end().await,
             Self::Consul(holding) => holding.end().await,
+            Self::Zookeeper(holding) => holding.end().await,
         }
     }
 }

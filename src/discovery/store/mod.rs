@@ -7,6 +7,7 @@ pub mod holding;
 pub mod reading;
 #[cfg(feature = "store-redis")]
 pub mod redis;
+pub mod zookeeper;
 
 use crate::base::clock;
 use crate::base::dice::Dice;
@@ -50,6 +51,7 @@ impl fmt::Display for Question {
             #[cfg(feature = "store-redis")]
             Engine::Redis(_) => f.write_str(&redis::key(self)),
             Engine::Consul(_) => write!(f, "service {}", self.name),
+            Engine::Zookeeper => f.write_str(&zookeeper::folder(self)),
             #[cfg(not(feature = "store-redis"))]
             Engine::Redis(_) => f.write_str(&self.name),
         }

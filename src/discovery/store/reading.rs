@@ -5,6 +5,7 @@ use super::entry::Entry;
 use super::etcd;
 #[cfg(feature = "store-redis")]
 use super::redis;
+use super::zookeeper;
 use crate::store::StoreError;
 use crate::store::settings::Engine;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub enum Reading {
     Redis(redis::Reading),
     /// Consul.
     Consul(consul::Reading),
+    /// ZooKeeper.
+    Zookeeper(zookeeper::Reading),
 }
 
 impl Reading {
@@ -53,6 +56,10 @@ impl Reading {
                 let (reading, listed) = consul::Reading::begin(question, number).await?;
                 Ok((Self::Consul(reading), listed))
             }
+            Engine::Zookeeper => {
+                let (reading, listed) = zookeeper::Reading::begin(question, number).await?;
+                Ok((Self::Zookeeper(reading), listed))
+            }
             #[cfg(not(feature = "store-redis"))]
             Engine::Redis(_) => Err(StoreError::LeftOut("redis")),
         }
@@ -68,6 +75,7 @@ impl Reading {
             #[cfg(feature = "store-redis")]
             Self::Redis(reading) => reading.changed().await,
             Self::Consul(reading) => reading.changed().await,
+            Self::Zookeeper(reading) => reading.changed().await,
         }
     }
 
@@ -81,6 +89,7 @@ impl Reading {
             #[cfg(feature = "store-redis")]
             Self::Redis(reading) => reading.list().await,
             Self::Consul(reading) => reading.list().await,
+            Self::Zookeeper(reading) => reading.list().await,
         }
     }
 
@@ -94,6 +103,7 @@ impl Reading {
             #[cfg(feature = "store-redis")]
             Self::Redis(reading) => reading.ping().await,
             Self::Consul(reading) => reading.ping().await,
+            Self::Zookeeper(reading) => reading.ping().await,
         }
     }
 }

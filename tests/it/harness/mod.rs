@@ -16,6 +16,7 @@ pub mod register;
 pub mod store;
 pub mod tls;
 pub mod varnish;
+pub mod zookeeper;
 
 use ringway::base::clock;
 use std::net::{SocketAddr, TcpListener};

@@ -32,6 +32,10 @@ pub trait Server: Sized {
     fn lines(&self, servers: &[SocketAddr]) -> String;
     /// Lines by which a proxy logs in with the word in this file.
     fn login(&self, file: &Path) -> String;
+    /// What the file with this word says.
+    fn word(word: &str) -> String {
+        format!("{word}\n")
+    }
     /// Where it listens.
     fn address(&self) -> SocketAddr;
     /// Whether the engine's settings take several servers.

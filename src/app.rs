@@ -89,6 +89,7 @@ pub async fn run(
     let level = logging::start(config.log.level);
     panics::install();
     let descriptors = descriptors::take_all();
+    descriptors::make_room(descriptors);
     let mut signals = Signals::new()?;
     let count = config.server.workers.unwrap_or_else(cores);
     let (control, control_handle) = Control::new(config.desired(), count).await?;

@@ -21,8 +21,9 @@ use std::time::Duration;
 const MAX_AHEAD_OF_MEAN: u64 = 8;
 /// Most connections that are taken from a queue before it is closed: as many as one can hold. Another program may go on filling it.
 const MAX_LAST: usize = socket::BACKLOG as usize;
-/// Connections accepted before others have their turn: a burst of new ones holds nobody up for longer than a few of them take.
-const MAX_IN_A_ROW: u32 = 8;
+/// Connections accepted before others have their turn: a burst of new ones holds nobody up for longer than these take, each a tenth of
+/// a millisecond where it also connects to an endpoint.
+const MAX_IN_A_ROW: u32 = 2;
 /// Pause when descriptors or memory are short: the next accept would fail as well.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 

@@ -29,7 +29,7 @@ use wheel::Wheel;
 const MAX_JOBS: usize = 1024;
 
 /// Tasks woken by their deadlines before others have their turn.
-const HELPING: usize = 8;
+const HELPING: usize = 2;
 
 /// What runs on one worker's thread shares this; it never leaves the thread.
 #[derive(Debug)]

@@ -161,3 +161,16 @@ fn a_body_that_trickles_is_not_waited_for() {
     });
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
+
+#[test]
+fn there_is_room_for_connections_before_they_come() {
+    // Whoever lets the system make it bit by bit stands still for 10 to 25 ms each time.
+    let (_origin, ringway) = crate::framing::one("");
+    let number = |file: &str, line: &str| -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", ringway.pid())).unwrap();
+        let words = text.lines().find_map(|text| text.strip_prefix(line)).unwrap().split_whitespace().next();
+        words.unwrap().parse().unwrap_or(u64::MAX)
+    };
+    let (room, most) = (number("status", "FDSize:"), number("limits", "Max open files"));
+    assert!(room >= most.min(64 << 10), "room for {room} of {most}");
+}

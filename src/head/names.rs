@@ -76,7 +76,7 @@ impl Name {
             11 => &[("retry-after", Self::RetryAfter)],
             12 => &[("content-type", Self::ContentType), ("x-request-id", Self::XRequestId)],
             13 => &[("authorization", Self::Authorization), ("last-modified", Self::LastModified)],
-            14 => &[("content-length", Self::ContentLength)],
+            14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::Reserved)],
             15 => &[("x-forwarded-for", Self::XForwardedFor)],
             16 => &[("x-forwarded-host", Self::XForwardedHost), ("proxy-connection", Self::ProxyConnection)],
             17 => &[("transfer-encoding", Self::TransferEncoding), ("x-forwarded-proto", Self::XForwardedProto)],

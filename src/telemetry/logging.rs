@@ -48,8 +48,8 @@ impl LevelHandle {
 }
 
 fn filter(level: Level) -> EnvFilter {
-    // Libraries say more than anybody wants; theirs is heard from warnings on.
-    EnvFilter::new(format!("warn,ringway={}", level.as_str()))
+    // Libraries say more than anybody wants; theirs is heard from warnings on, `h2`'s, which clients can cause, from errors on.
+    EnvFilter::new(format!("warn,h2=error,ringway={}", level.as_str()))
 }
 
 /// Lets one line a second through and counts the others.

@@ -452,6 +452,32 @@ fn a_field_that_only_looks_like_another_does_not_stand_for_it() {
     assert!(seen.contains("X_Kept: 1\r\n") && !seen.contains(": 7\r\n"), "{seen}");
 }
 
+#[test]
+fn an_expectation_nobody_here_knows_is_left_to_the_origin() {
+    let (origin, ringway) = one("");
+    let serve = |version: &str, expect: &str| {
+        let fields = format!("Host: a\r\nConnection: close\r\nExpect: {expect}\r\nContent-Length: 5");
+        served(&origin, &ringway, format!("POST / HTTP/{version}\r\n{fields}\r\n\r\nhello").as_bytes())
+    };
+    // The body is not held back for what is not exactly `100-continue`: whoever takes it for that finds the body there.
+    for expect in ["x", "y 100-continue", "100-continue-not", "\"100-continue\"", "100-continue, x", "100-Continue"] {
+        let seen = serve("1.1", expect);
+        assert!(seen.contains(&format!("Expect: {expect}\r\n")) && seen.ends_with("\r\n\r\nhello"), "{seen}");
+    }
+    let old = serve("1.0", "100-continue");
+    assert!(!old.contains("Expect") && old.ends_with("\r\n\r\nhello"), "HTTP/1.0 knows none: {old}");
+}
+
+#[test]
+fn what_asks_for_http2_never_reaches_the_origin() {
+    let (origin, ringway) = one("");
+    for connection in ["Upgrade, HTTP2-Settings", "Upgrade", "close"] {
+        let fields = format!("Connection: {connection}, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__");
+        let seen = served(&origin, &ringway, format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n").as_bytes());
+        assert!(!seen.to_lowercase().contains("upgrade") && !seen.to_lowercase().contains("http2"), "{seen}");
+    }
+}
+
 /// With one worker, and so one pool: a connection that may be used again is.
 fn one_worker() -> (Origin, Ringway) {
     let origin = Origin::start("a");

@@ -113,7 +113,7 @@ impl Inner {
 impl AsyncRead for Batch {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.0.borrow_mut();
-        if inner.meter.as_ref().is_some_and(|meter| meter.flood().is_some()) {
+        if inner.meter.as_ref().is_some_and(|meter| meter.fault().is_some()) {
             // Whoever drives the connection looks now, and ends it: nothing more is read for this peer.
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -121,8 +121,14 @@ impl AsyncRead for Batch {
         let before = buf.filled().len();
         ready!(Pin::new(&mut inner.stream).poll_read(cx, buf))?;
         inner.has_heard = true;
-        if let Some(meter) = &mut inner.meter {
-            meter.received(&buf.filled()[before..]);
+        let Some(meter) = &mut inner.meter else { return Poll::Ready(Ok(())) };
+        let came = buf.filled().len() - before;
+        let shown = meter.received(&buf.filled()[before..]);
+        buf.set_filled(before + shown);
+        if shown == 0 && came > 0 {
+            // Nothing at all would be the end of the stream.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }

@@ -11,11 +11,12 @@ use crate::proxy::context::ConnInfo;
 use crate::telemetry::labels::RefusedReason;
 use crate::wire::batch::Batch;
 use crate::wire::batch::Piece;
-use crate::wire::frames::Flood;
+use crate::wire::frames::Fault;
 use crate::wire::frames::Meter;
 use crate::worker::wheel::Deadline;
 use h2::Reason;
 use h2::RecvStream;
+use h2::StreamId;
 use h2::server;
 use h2::server::SendResponse;
 use http::Request;
@@ -54,6 +55,13 @@ pub struct Side {
     batch: Batch,
 }
 
+impl Side {
+    /// Whether the fields that came last for this stream are wrong in a way that `h2` does not tell.
+    fn is_marred(&self, stream: StreamId) -> bool {
+        self.batch.with_meter(|meter| meter.take_marred(stream.into())) == Some(true)
+    }
+}
+
 /// Serves requests until the client leaves, misbehaves or is asked to go.
 pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>, deadline: Deadline) {
     let batch = Batch::new(door.worker.clone(), stream, Some(Meter::default()));
@@ -72,6 +80,7 @@ pub async fn serve(door: Rc<Door>, stream: Stream, conn: Rc<ConnInfo>, deadline:
         phase: Phase::New,
         deadline,
         is_blocked: false,
+        is_dismissed: false,
         write_deadline: door.worker.wheel.deadline(),
     };
     // The rounds are counted here: tokio's own count would end a round in its middle.
@@ -149,6 +158,7 @@ struct Driver<'a, F, S> {
     phase: Phase,
     deadline: Deadline,
     is_blocked: bool,
+    is_dismissed: bool,
     /// Runs while the client takes nothing.
     write_deadline: Deadline,
 }
@@ -217,14 +227,14 @@ where
     /// Says what is waited for now, and how long.
     fn look_ahead(&mut self) {
         let door = &self.side.door;
-        let meter = self.side.batch.with_meter(|meter| (meter.flood(), meter.amid_head()));
-        let (flood, amid_head) = meter.unwrap_or_default();
+        let meter = self.side.batch.with_meter(|meter| (meter.fault(), meter.amid_head()));
+        let (fault, amid_head) = meter.unwrap_or_default();
+        let fault = fault.filter(|_| !self.is_dismissed);
         let is_busy = self.lanes.busy() > 0;
-        match (self.phase, flood, amid_head) {
+        match (self.phase, fault, amid_head) {
+            (_, Some(fault), _) => self.dismiss_for(fault),
             (Phase::Leaving, ..) if is_busy => self.deadline.set(GOODBYE),
             (Phase::Leaving, ..) => {}
-            (_, Some(Flood::Resets), _) => self.dismiss(RefusedReason::H2Resets),
-            (_, Some(Flood::Control), _) => self.dismiss(RefusedReason::H2Control),
             _ if door.is_draining() => self.bid_goodbye(),
             (Phase::New, ..) if !is_busy => {}
             (Phase::AmidHead(same), _, Some(head)) if same == head => {}
@@ -250,9 +260,9 @@ where
                 self.lanes.wake_connection();
             }
             Phase::Idle => self.bid_goodbye(),
-            Phase::AmidHead(_) => self.dismiss(RefusedReason::HeaderTimeout),
+            Phase::AmidHead(_) => self.dismiss(RefusedReason::HeaderTimeout, Reason::ENHANCE_YOUR_CALM),
             Phase::New if self.side.batch.with_meter(|meter| meter.amid_head().is_some()) == Some(true) => {
-                self.dismiss(RefusedReason::HeaderTimeout);
+                self.dismiss(RefusedReason::HeaderTimeout, Reason::ENHANCE_YOUR_CALM);
             }
             // A client that never began, or does not go, is let go without a word.
             Phase::New | Phase::Leaving | Phase::Busy => return Poll::Ready(()),
@@ -267,10 +277,20 @@ where
         self.lanes.wake_connection();
     }
 
-    /// Ends the connection: the client costs more than it should.
-    fn dismiss(&mut self, reason: RefusedReason) {
+    fn dismiss_for(&mut self, fault: Fault) {
+        match fault {
+            Fault::Resets => self.dismiss(RefusedReason::H2Resets, Reason::ENHANCE_YOUR_CALM),
+            Fault::Control => self.dismiss(RefusedReason::H2Control, Reason::ENHANCE_YOUR_CALM),
+            Fault::FrameSize => self.dismiss(RefusedReason::H2Protocol, Reason::FRAME_SIZE_ERROR),
+            Fault::Compression => self.dismiss(RefusedReason::H2Protocol, Reason::COMPRESSION_ERROR),
+        }
+    }
+
+    /// Ends the connection: the client costs more than it should, or breaks the rules for all of it.
+    fn dismiss(&mut self, reason: RefusedReason, code: Reason) {
         self.side.door.refused(reason);
-        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        self.is_dismissed = true;
+        self.connection.abrupt_shutdown(code);
         self.enter(Phase::Leaving, GOODBYE);
         self.lanes.wake_connection();
     }

@@ -49,7 +49,9 @@ pub async fn serve(side: Rc<Side>, request: Request<RecvStream>, respond: SendRe
     let plan = side.door.plan();
     let settings = &plan.settings;
     let mut draft = side.door.worker.buffers.take_draft();
-    let response = match read::request(&parts, receive.is_end_stream(), &settings.limits, &mut draft.head) {
+    let read = read::request(&parts, receive.is_end_stream(), &settings.limits, &mut draft.head);
+    let is_marred = side.is_marred(receive.stream_id());
+    let response = match if is_marred { Err(Refusal::Target) } else { read } {
         Ok(length) => {
             draft.upgrade = read::protocol(&parts).map(|protocol| Upgrade {
                 protocol: protocol.to_ascii_lowercase().into(),
@@ -262,6 +264,9 @@ impl H2Downstream {
             }
         }
         if let Some(trailers) = ready!(self.receive.poll_trailers(cx)).map_err(broken)? {
+            if self.side.is_marred(self.receive.stream_id()) {
+                return Poll::Ready(Err(Refusal::Http2.into()));
+            }
             self.trailers = read::trailers(&trailers, &self.side.door.settings().limits)?;
         }
         Poll::Ready(Ok(Step::End))

@@ -36,7 +36,6 @@ pub fn read(reader: &mut Reader<'_>, route: &Section<'_>, stores: &Stores) -> Op
 }
 
 fn stored(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Option<Stored> {
-    let lease = section.duration(reader, "lease").unwrap_or(LEASE);
     let wanted = section.choice(reader, "on_store_loss");
     let on_loss = OnLoss::ALL.into_iter().find(|on_loss| on_loss.as_str() == wanted)?;
     let Some(store) = section.text(reader, "store") else {
@@ -47,7 +46,7 @@ fn stored(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Op
         }
         return None;
     };
-    serialize::check_store(reader, &store, stores);
+    let lease = serialize::lease(reader, section, &store, stores, LEASE);
     if on_loss == OnLoss::Refuse {
         let message =
             format!("while store \"{}\" is lost, requests that could share an answer are refused", store.value);

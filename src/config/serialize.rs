@@ -5,6 +5,7 @@ use super::store::Stores;
 use super::table::Found;
 use super::table::Reader;
 use super::table::Section;
+use crate::base::units;
 use crate::route::serialize::OnLoss;
 use crate::route::serialize::Serialize;
 use crate::route::serialize::Stored;
@@ -46,7 +47,6 @@ pub fn read(
 }
 
 fn stored(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Option<Stored> {
-    let lease = section.duration(reader, "lease").unwrap_or(LEASE);
     let aborts = section.choice(reader, "on_lease_lost") == "abort";
     let wanted = section.choice(reader, "on_store_loss");
     let on_loss = OnLoss::ALL.into_iter().find(|on_loss| on_loss.as_str() == wanted)?;
@@ -59,7 +59,7 @@ fn stored(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Op
         }
         return None;
     };
-    check_store(reader, &store, stores);
+    let lease = lease(reader, section, &store, stores, LEASE);
     if on_loss != OnLoss::Refuse {
         let place = section.place("on_store_loss");
         let what = if on_loss == OnLoss::Local { "only within this proxy" } else { "not at all" };
@@ -71,11 +71,31 @@ fn stored(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Op
     Some(Stored { store: store.value, lease, aborts, on_loss })
 }
 
-/// Notes a store that there is not, or that keeps no locks.
-pub fn check_store(reader: &mut Reader<'_>, store: &Found<String>, stores: &Stores) {
-    match stores.get(&store.value) {
-        Some(Some(known)) if known.engine != Engine::Etcd => {
-            let message = format!("\"{}\" is {}, but locks go through etcd", store.value, known.engine.name());
+/// The length of a lease, `absent` unless it is chosen, and never more than its store gives. Notes a store that there is not, or that
+/// keeps no locks.
+pub fn lease(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    store: &Found<String>,
+    stores: &Stores,
+    absent: Duration,
+) -> Duration {
+    let lease = section.duration(reader, "lease").unwrap_or(absent);
+    match stores.get(&store.value).map(|known| known.as_ref().map(|known| known.engine)) {
+        Some(Some(Engine::Redis(redis))) => {
+            if lease > redis.max_lease && section.has("lease") {
+                let [lease, most] = [lease, redis.max_lease].map(units::format_duration);
+                let message = format!(
+                    "a lease of {lease} is longer than \"max_lease\" of store \"{}\", {most}; write no more here, or \
+                     more there, and on the whole fleet",
+                    store.value
+                );
+                reader.problem(&section.place("lease"), message);
+            }
+            return lease.min(redis.max_lease);
+        }
+        Some(Some(engine)) if engine != Engine::Etcd => {
+            let message = format!("\"{}\" is {}, but locks go through etcd or redis", store.value, engine.name());
             reader.problem(&store.place, message);
         }
         Some(_) => {}
@@ -84,4 +104,5 @@ pub fn check_store(reader: &mut Reader<'_>, store: &Found<String>, stores: &Stor
             reader.problem(&store.place, format!("there is no [store.{}]{near}", store.value));
         }
     }
+    lease
 }

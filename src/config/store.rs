@@ -10,6 +10,7 @@ use crate::net::settings::ClientTls;
 use crate::net::tls_client::TlsClient;
 use crate::store::settings::Consistency;
 use crate::store::settings::Engine;
+use crate::store::settings::Redis;
 use crate::store::settings::Settings;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ pub type Stores = BTreeMap<String, Option<Arc<Settings>>>;
 /// Keys of each engine beside `engine` and `tls`.
 const OWN: &[(&str, &[&str])] = &[
     ("etcd", &["endpoints", "username", "password_file", "root", "lease_ttl"]),
-    ("redis", &["url", "username", "password_file", "prefix", "lease_ttl"]),
+    ("redis", &["url", "username", "password_file", "prefix", "lease_ttl", "max_lease", "durability"]),
     ("zookeeper", &["servers", "auth", "root", "session_timeout"]),
     ("consul", &["address", "token_file", "consistency", "session_ttl"]),
 ];
@@ -30,6 +31,8 @@ const OWN: &[(&str, &[&str])] = &[
 const LEASE_TTL: Duration = Duration::from_secs(5);
 const SESSION_TTL: Duration = Duration::from_secs(10);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+/// The longest lease of a lock in Redis, unless it is chosen.
+const MAX_LEASE: Duration = Duration::from_secs(30);
 /// Before all keys, unless it is chosen.
 const PREFIX: &str = "ringway";
 /// The port of Redis where none is written.
@@ -249,7 +252,10 @@ fn redis(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Reached> {
         ("rediss", false) => system_tls(reader, &url.place),
         _ => tls,
     };
-    Some(Reached { engine: Engine::Redis(database), servers: vec![server], tls })
+    let max_lease = time(reader, section, "max_lease", MAX_LEASE)?;
+    let is_durable = section.choice(reader, "durability") == "always";
+    let engine = Engine::Redis(Redis { database, max_lease, is_durable });
+    Some(Reached { engine, servers: vec![server], tls })
 }
 
 /// TLS as `tls = {}` has it.

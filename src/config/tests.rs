@@ -425,6 +425,14 @@ fn turns_need_a_key_and_an_upstream() {
     check("key = [\"path\"]", &stored("lease = \"2s\"\non_store_loss = \"local\"\non_lease_lost = \"finish\""), &[]);
     check("key = [\"path\"]", &stored("lease = \"500ms\""), &["f.toml:10:9: \"lease\" is 500ms, but at least \"1s\""]);
     check("key = [\"path\"]", &stored("on_store_loss = \"pass\""), &["f.toml:10:17: \"on_store_loss\" is \"pass\""]);
+    let redis = |lease: &str, most: &str| {
+        let store = format!("[store.r]\nengine = \"redis\"\nurl = \"redis://a:1\"\nmax_lease = \"{most}\"");
+        serialized(&format!("store = \"r\"\n{lease}\n{store}\n"))
+    };
+    check("key = [\"path\"]", &redis("lease = \"10s\"", "10s"), &[]);
+    check("key = [\"path\"]", &redis("", "10s"), &[]);
+    let longer = "f.toml:10:9: a lease of 10s is longer than \"max_lease\" of store \"r\", 9s";
+    check("key = [\"path\"]", &redis("lease = \"10s\"", "9s"), &[longer]);
     let one = "[upstream.cache]\nendpoints = [{ id = \"c1\", address = \"10.0.0.1:8080\" }]\n";
     let keyless =
         format!("[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"cache\"\n[route.serialize]\n{one}");

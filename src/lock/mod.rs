@@ -8,7 +8,10 @@
 pub mod etcd;
 pub mod key;
 pub mod lease;
+mod left_out;
 pub mod line;
+#[cfg(feature = "store-redis")]
+pub mod redis;
 pub mod registry;
 pub mod room;
 pub mod service;

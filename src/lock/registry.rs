@@ -1,11 +1,16 @@
 //! All services of this process: one for locks within it, and one for each store and length of a lease.
+use super::LeaseStore;
 use super::etcd::Etcd;
+use super::left_out::LeftOut;
 use super::line::Lines;
+#[cfg(feature = "store-redis")]
+use super::redis::Redis;
 use super::room::Room;
 use super::service::Service;
 use super::standing::Standing;
 use super::token::Tokens;
 use crate::base::clock;
+use crate::store::settings::Engine;
 use crate::store::settings::Settings;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -61,7 +66,7 @@ impl Locks {
             return service;
         }
         let standing = Arc::new(Standing::new(store.name.clone()));
-        let engine = Arc::new(Etcd::new(store.clone(), lease, standing.clone()));
+        let engine = engine(store, lease, standing.clone());
         let service = Service::of_store(self.lines.clone(), self.tokens.clone(), engine, standing, lease);
         let service = Arc::new(service);
         stored.push(Known { store: store.clone(), lease, service: Arc::downgrade(&service) });
@@ -95,5 +100,15 @@ impl Locks {
 
     fn stored(&self) -> MutexGuard<'_, Vec<Known>> {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The recipe of a store's engine.
+fn engine(store: &Arc<Settings>, lease: Duration, standing: Arc<Standing>) -> Arc<dyn LeaseStore> {
+    match store.engine {
+        Engine::Etcd => Arc::new(Etcd::new(store.clone(), lease, standing)),
+        #[cfg(feature = "store-redis")]
+        Engine::Redis(own) => Arc::new(Redis::new(store.clone(), own, lease, standing)),
+        engine => Arc::new(LeftOut { engine: engine.name(), standing }),
     }
 }

@@ -226,7 +226,8 @@ impl Stored {
 
     /// Keeps a lease until its holder gives it back.
     async fn keep(&self, ask: &Ask, grant: &super::Grant, mut released: oneshot::Receiver<()>) {
-        let pause = self.lease / 3;
+        let each = self.lease / 3;
+        let (mut pause, mut dice, mut failures) = (each, Dice::new(ask.owner), 0);
         loop {
             let is_due = tokio::time::timeout(pause, &mut released).await.is_err();
             let Some(renewing) = is_due.then(|| self.engine.renew(ask)) else { return };
@@ -234,11 +235,22 @@ impl Stored {
                 // The holder tells by being gone.
                 return released.await.unwrap_or_default();
             };
-            match tokio::time::timeout(pause, renewing).await {
-                Ok(Ok(Some(until))) => grant.term.extend(until),
-                Ok(Ok(None)) => grant.term.end(),
-                Ok(Err(error)) => tracing::debug!(key = %ask.key, error = error.told(), "A lease was not renewed."),
-                Err(_) => tracing::debug!(key = %ask.key, "A lease was not renewed in time."),
+            let failed = match tokio::time::timeout(each, renewing).await {
+                Ok(Ok(Some(until))) => {
+                    grant.term.extend(until);
+                    None
+                }
+                Ok(Ok(None)) => {
+                    grant.term.end();
+                    None
+                }
+                Ok(Err(error)) => Some(error.told()),
+                Err(_) => Some("no answer".into()),
+            };
+            failures = if failed.is_some() { failures + 1 } else { 0 };
+            pause = if failed.is_some() { store::pause(failures, &mut dice).min(each) } else { each };
+            if let Some(error) = failed {
+                tracing::debug!(key = %ask.key, error, "A lease was not renewed.");
             }
         }
     }

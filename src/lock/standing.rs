@@ -1,7 +1,14 @@
 //! How it stands with the store of locks: told by its recipe, looked at by everybody who wants a lock.
+use crate::base::clock;
 use crate::store::health::StoreHealth;
 use crate::telemetry::cells::Counter;
+use std::mem;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// How it stands. All who tell run on the thread of locks.
@@ -12,24 +19,66 @@ pub struct Standing {
     /// Asks whose outcome was not known, and that were taken back.
     pub ghosts: Counter,
     is_lost: watch::Sender<bool>,
+    /// Until when it gives no locks because it may have forgotten some.
+    quarantine: Mutex<Option<Instant>>,
+    /// The highest number of a token that was seen.
+    highest: AtomicU64,
 }
 
 impl Standing {
     /// A store of this name that nobody has asked yet: it is not lost.
     pub fn new(name: String) -> Self {
-        Self { health: StoreHealth::new(name), ghosts: Counter::default(), is_lost: watch::Sender::new(false) }
+        let (health, is_lost) = (StoreHealth::new(name), watch::Sender::new(false));
+        Self { health, ghosts: Counter::default(), is_lost, quarantine: Mutex::default(), highest: AtomicU64::new(0) }
     }
 
     /// It has answered, after so long, and there is a session if one is needed.
     pub fn answered(&self, rtt: Duration) {
         self.health.answered(rtt);
-        self.is_lost.send_if_modified(|is_lost| std::mem::replace(is_lost, false));
+        self.is_lost.send_if_modified(|is_lost| mem::replace(is_lost, false));
+    }
+
+    /// It has answered, after so long, and gives no locks for so long: none, as a rule. Until then it is as if it were lost.
+    pub fn heard(&self, rtt: Duration, quarantine: Duration) {
+        let is_in = !quarantine.is_zero();
+        let till = is_in.then(|| clock::now() + quarantine);
+        let was_in = mem::replace(&mut *self.quarantine.lock().unwrap_or_else(PoisonError::into_inner), till).is_some();
+        if is_in {
+            self.health.answered(rtt);
+            self.is_lost.send_if_modified(|is_lost| !mem::replace(is_lost, true));
+        } else {
+            self.answered(rtt);
+        }
+        if is_in && !was_in {
+            let seconds = quarantine.as_secs_f64();
+            tracing::warn!(
+                store = self.health.name,
+                seconds,
+                "The store may have forgotten locks: it gives none for a time."
+            );
+        }
+    }
+
+    /// How long it gives no locks because it may have forgotten some.
+    pub fn quarantine(&self) -> Duration {
+        let till = *self.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+        till.map_or(Duration::ZERO, |till| till.saturating_duration_since(clock::now()))
+    }
+
+    /// A token of this number was given.
+    pub fn saw(&self, index: u64) {
+        self.highest.fetch_max(index, Ordering::Relaxed);
+    }
+
+    /// The highest number of a token that was given.
+    pub fn highest(&self) -> u64 {
+        self.highest.load(Ordering::Relaxed)
     }
 
     /// No lease can be had or kept. Says whether that is news.
     pub fn lost(&self) -> bool {
         self.health.lost();
-        self.is_lost.send_if_modified(|is_lost| !std::mem::replace(is_lost, true))
+        self.is_lost.send_if_modified(|is_lost| !mem::replace(is_lost, true))
     }
 
     /// Whether no lease can be had or kept now.

@@ -13,6 +13,7 @@ use redis::RedisConnectionInfo;
 use redis::RedisError;
 use redis::RedisResult;
 use redis::Script;
+use redis::Value;
 use redis::aio::MultiplexedConnection;
 use std::future::Future;
 use std::time::Duration;
@@ -39,12 +40,24 @@ impl Redis {
     /// # Errors
     /// When it cannot be reached or does not let us in.
     pub async fn open(settings: &Settings, number: usize) -> Result<Self, StoreError> {
+        Self::open_told(settings, number, |_| ()).await
+    }
+
+    /// As [`open`](Self::open); `tell` is given the text of each message as it comes.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_told(
+        settings: &Settings,
+        number: usize,
+        tell: impl Fn(&[u8]) + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
         let location = settings.server(number);
         let stream = dial(settings, location).await?;
         let server = location.to_string();
         let mut login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
-        if let Engine::Redis(database) = settings.engine {
-            login = login.set_db(i64::from(database));
+        if let Engine::Redis(redis) = settings.engine {
+            login = login.set_db(i64::from(redis.database));
         }
         if let Some((user, password)) = settings.credentials()? {
             login = login.set_password(password);
@@ -56,6 +69,9 @@ impl Redis {
         // Limits of time are kept here, by the call.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(move |push: PushInfo| {
             if push.kind == PushKind::Message {
+                if let Some(Value::BulkString(text)) = push.data.last() {
+                    tell(text);
+                }
                 told.send_replace(());
             }
             Ok::<(), ()>(())
@@ -67,12 +83,12 @@ impl Redis {
         Ok(Self { server, calls, messages, _driver: tasks })
     }
 
-    /// Runs a script, and gives what it returns.
+    /// Runs a script, and gives what it returns. Several may be asked for at one time: they are sent one after the other.
     ///
     /// # Errors
     /// When there is no answer in time, or it is not of that kind.
     pub async fn run<T: FromRedisValue>(
-        &mut self,
+        &self,
         time: Duration,
         script: &Script,
         keys: &[&str],
@@ -80,7 +96,7 @@ impl Redis {
     ) -> Result<T, StoreError> {
         let mut call = script.prepare_invoke();
         call.key(keys).arg(arguments);
-        within(time, &self.server, call.invoke_async(&mut self.calls)).await
+        within(time, &self.server, call.invoke_async(&mut self.calls.clone())).await
     }
 
     /// Has messages of a channel told from now on.

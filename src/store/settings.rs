@@ -32,12 +32,23 @@ pub struct Settings {
 pub enum Engine {
     /// etcd, by its JSON gateway.
     Etcd,
-    /// Redis, and the number of its database.
-    Redis(u16),
+    /// Redis.
+    Redis(Redis),
     /// Consul, and how its lists are to be read.
     Consul(Consistency),
     /// ZooKeeper.
     Zookeeper,
+}
+
+/// What only Redis has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Redis {
+    /// The number of its database.
+    pub database: u16,
+    /// The longest lease of all proxies: when Redis may have forgotten locks, none is given for so long.
+    pub max_lease: Duration,
+    /// Whether it keeps all it has confirmed, so that it forgets nothing when it is started again.
+    pub is_durable: bool,
 }
 
 /// Which of Consul's servers may answer.

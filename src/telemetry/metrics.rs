@@ -88,6 +88,7 @@ families! {
     LOCK_LOST = Counter "ringway_lock_lost_total" ["use", "reason"] "Locks lost while they were held: not renewed in time (deadline), with the store lost (store), or gone by the store's word (session).";
     LOCK_GHOSTS = Counter "ringway_lock_ghosts_reconciled_total" ["store"] "Locks of asks whose outcome was not known, that were taken back in the store.";
     FENCE_REJECTED = Counter "ringway_fence_rejected_total" ["route"] "Answers 409 or 412 to requests with a fencing token: the upstream has seen a higher one.";
+    LOCK_QUARANTINE = Gauge "ringway_lock_quarantine_seconds" ["store"] "How long a store gives no locks because it may have forgotten some: it was started anew, or another server took over.";
     LOCK_WAITERS = Gauge "ringway_lock_waiters" ["use"] "Who waits for a lock now.";
     COALESCED = Counter "ringway_coalesced_total" ["route", "role"] "Requests of a route with coalesce, by how they got their answer: filler (an endpoint was asked, for others too), peer (the same, once another proxy of the fleet had ended), local (by another's exchange), for themselves by timeout, hit_for_miss, unshared, failed, bypass, full, and refused as the store is lost.";
     COALESCE_WAITING = Gauge "ringway_coalesce_waiting" ["route"] "Requests that wait for another's answer to begin.";

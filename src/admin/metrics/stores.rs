@@ -164,6 +164,16 @@ pub(super) fn locks(exposition: &mut Exposition, snapshot: &Snapshot) {
         }
         ghosts.into_iter().for_each(|(store, count)| series.value(&[store], count as f64));
     });
+    exposition.family(&metrics::LOCK_QUARANTINE, |series| {
+        let standings = standings(snapshot);
+        let mut longest: BTreeMap<&str, f64> = BTreeMap::new();
+        for standing in &standings {
+            let seconds = standing.quarantine().as_secs_f64();
+            let known = longest.entry(&standing.health.name).or_default();
+            *known = known.max(seconds);
+        }
+        longest.into_iter().for_each(|(store, seconds)| series.value(&[store], seconds));
+    });
     exposition.family(&metrics::FENCE_REJECTED, |series| {
         turns().for_each(|(name, serial)| series.value(&[name], serial.stats.sum(|cell| cell.fenced.get()) as f64));
     });

@@ -1,5 +1,6 @@
 //! A real etcd in a folder of its own; not a service of the system.
 use super::http::Client;
+use super::locks::LockServer;
 use super::store::{Process, RING, Server, await_server, is_installed};
 use super::{free_address, wait_for};
 use base64::Engine;
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// One server. Dropping it kills it.
@@ -42,11 +44,6 @@ impl Etcd {
                 .expect("text")
         };
         answer["kvs"].as_array().map(|kvs| kvs.iter().map(decode).collect()).unwrap_or_default()
-    }
-
-    /// Has it sleep, or wakes it up.
-    pub fn set_asleep(&self, is_asleep: bool) {
-        self.process.signal(if is_asleep { "STOP" } else { "CONT" });
     }
 
     /// Calls its gateway.
@@ -148,6 +145,27 @@ impl Server for Etcd {
         self.call("/v3/auth/user/add", &json!({ "name": "root", "password": word }));
         self.call("/v3/auth/user/grant", &json!({ "user": "root", "role": "root" }));
         self.call("/v3/auth/enable", &json!({}));
+    }
+}
+
+impl LockServer for Etcd {
+    const IS_FAIR: bool = true;
+    const WAYS: usize = 2;
+    const LATE: Duration = Duration::from_secs(3);
+
+    fn lock_lines(&self, address: SocketAddr, seconds: u64) -> String {
+        format!("engine = \"etcd\"\nendpoints = [\"http://{address}\"]\nlease_ttl = \"{seconds}s\"")
+    }
+
+    fn locks(&self) -> Vec<String> {
+        self.keys("/ringway/locks/")
+    }
+
+    fn take(&self, lock: &str, way: usize) {
+        let encoded = encode(lock);
+        let lease = self.call("/v3/kv/range", &json!({ "key": encoded }))["kvs"][0]["lease"].clone();
+        let path = ["/v3/kv/deleterange", "/v3/lease/revoke"][way];
+        self.call(path, &json!({ "key": encoded, "ID": lease }));
     }
 }
 

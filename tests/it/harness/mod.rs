@@ -6,6 +6,7 @@ pub mod dnsmasq;
 pub mod etcd;
 pub mod h2;
 pub mod http;
+pub mod locks;
 pub mod nginx;
 pub mod origin;
 pub mod peer;

@@ -1,10 +1,12 @@
-//! A real Redis that keeps nothing on disk.
+//! A real Redis that keeps nothing on disk, unless it is to keep all.
+use super::locks::LockServer;
 use super::store::{Process, RING, Server, await_server, is_installed};
 use super::{free_address, wait_for};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// One server. Dropping it kills it.
@@ -16,6 +18,26 @@ pub struct Redis {
 }
 
 impl Redis {
+    /// Starts one that keeps nothing on disk, or all it confirms.
+    pub fn start_by(keeps: bool) -> Option<Self> {
+        if !is_installed("redis-server", "--version") {
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = free_address();
+        let data = folder.path().to_owned();
+        let process = Process::new(move || {
+            let mut command = Command::new("redis-server");
+            command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
+            command.args(["--appendonly", if keeps { "yes" } else { "no" }, "--appendfsync", "always"]);
+            command.args(["--daemonize", "no", "--dir"]).arg(&data);
+            command
+        });
+        let mut redis = Self { address, _folder: folder, process, word: None };
+        redis.restart();
+        Some(redis)
+    }
+
     /// Sends commands on one connection and gives the last answer's first line and, for a bulk text, the text.
     #[track_caller]
     pub fn call(&self, commands: &[&[&str]]) -> String {
@@ -60,21 +82,7 @@ impl Server for Redis {
     const TAKES_SEVERAL: bool = false;
 
     fn start() -> Option<Self> {
-        if !is_installed("redis-server", "--version") {
-            return None;
-        }
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let address = free_address();
-        let data = folder.path().to_owned();
-        let process = Process::new(move || {
-            let mut command = Command::new("redis-server");
-            command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
-            command.args(["--appendonly", "no", "--daemonize", "no", "--dir"]).arg(&data);
-            command
-        });
-        let mut redis = Self { address, _folder: folder, process, word: None };
-        redis.restart();
-        Some(redis)
+        Self::start_by(false)
     }
 
     fn process(&mut self) -> &mut Process {
@@ -142,6 +150,32 @@ impl Server for Redis {
         Server::put(self, id, address, 1);
         self.call(&[&["CONFIG", "SET", "requirepass", word]]);
         self.word = Some(word.into());
+    }
+}
+
+impl LockServer for Redis {
+    const IS_FAIR: bool = true;
+    const WAYS: usize = 1;
+    const LATE: Duration = Duration::from_secs(1);
+
+    fn lock_lines(&self, address: SocketAddr, seconds: u64) -> String {
+        format!("engine = \"redis\"\nurl = \"redis://{address}/0\"\nmax_lease = \"{seconds}s\"")
+    }
+
+    fn locks(&self) -> Vec<String> {
+        let script = "local all = {} \
+            for _, key in ipairs(redis.call('KEYS', 'ringway:lock:*')) do \
+                if redis.call('TYPE', key).ok == 'string' then all[#all + 1] = key \
+                elseif string.match(key, ':q$') then \
+                    for _, owner in ipairs(redis.call('ZRANGE', key, 0, -1)) do all[#all + 1] = key .. owner end \
+                end \
+            end \
+            return table.concat(all, '\\n')";
+        self.call(&[&["EVAL", script, "0"]]).lines().map(str::to_string).collect()
+    }
+
+    fn take(&self, lock: &str, _: usize) {
+        self.call(&[&["DEL", lock]]);
     }
 }
 

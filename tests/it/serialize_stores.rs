@@ -1,9 +1,12 @@
-//! Requests that take turns over two proxies, by a real etcd: one at a time, tokens that rise, and what happens without it.
+//! Requests that take turns over two proxies, by a real store: one at a time, tokens that rise, and what happens without it. Each
+//! story is told of each engine.
 use crate::dashboard;
 use crate::harness::etcd::Etcd;
 use crate::harness::http::{Client, Response};
+use crate::harness::locks::LockServer;
 use crate::harness::origin::{Body, Cut, Framing, Origin, Script};
 use crate::harness::program::{Ringway, command};
+use crate::harness::redis::Redis;
 use crate::harness::register::Register;
 use crate::harness::store::Server;
 use crate::harness::wait_for;
@@ -11,35 +14,45 @@ use crate::hashing::upstream;
 use crate::serialize::{check_tokens, post_all};
 use crate::skip;
 use ringway::base::clock;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-const LOCKS: &str = "/ringway/locks/";
-
-/// A lease that a busy machine does not lose.
-const LONG: &str = "lease = \"5s\"";
+/// A lease, in seconds, that a busy machine does not lose.
+const LONG: u64 = 5;
 /// A lease that is soon lost.
-const SHORT: &str = "lease = \"2s\"";
+const SHORT: u64 = 2;
 
 /// A route for each pair of a path and settings.
-fn config(etcd: &Etcd, upstream: &str, routes: &[(&str, &str)]) -> String {
+pub fn config(store: &impl LockServer, upstream: &str, lease: u64, routes: &[(&str, &str)]) -> String {
     let route = |(path, settings): &(&str, &str)| {
         format!(
             "[[route]]\npath_prefix = \"{path}\"\nupstream = \"u\"\nkey = [\"path\"]\n\
-             [route.serialize]\nstore = \"e\"\n{settings}\n"
+             [route.serialize]\nstore = \"e\"\nlease = \"{lease}s\"\n{settings}\n"
         )
     };
     let routes: String = routes.iter().map(route).collect();
-    format!("{routes}[store.e]\nengine = \"etcd\"\nendpoints = [\"http://{}\"]\n{upstream}", etcd.address)
+    format!("{routes}[store.e]\n{}\n{upstream}", store.lock_lines(store.address(), lease))
 }
 
-fn start(etcd: &Etcd, register: &Register, settings: &str) -> Ringway {
-    Ringway::start(&config(etcd, &register.upstream(), &[("/", settings)]))
+/// Starts a proxy and waits until its store gives locks: one that may have forgotten some does not at once.
+#[track_caller]
+pub fn start_on(config: &str) -> Ringway {
+    let ringway = Ringway::start(config);
+    wait_for("locks to be given", || {
+        (ringway.admin_get("/metrics").ok()?.text().contains("ringway_store_up{store=\"e\"} 1\n") && !is_lost(&ringway))
+            .then_some(())
+    });
+    ringway
 }
 
-fn post_later(address: SocketAddr, path: &str) -> JoinHandle<Response> {
+#[track_caller]
+fn start(store: &impl LockServer, register: &Register, lease: u64, settings: &str) -> Ringway {
+    start_on(&config(store, &register.upstream(), lease, &[("/", settings)]))
+}
+
+pub fn post_later(address: SocketAddr, path: &str) -> JoinHandle<Response> {
     let path = path.to_string();
     thread::spawn(move || Client::new(address).post(&path, b"").unwrap())
 }
@@ -49,20 +62,18 @@ fn turns(ringway: &Ringway) -> Value {
     status["serialize"].clone()
 }
 
-fn is_lost(ringway: &Ringway) -> bool {
+pub fn is_lost(ringway: &Ringway) -> bool {
     turns(ringway)[0]["degraded"].is_string()
 }
 
-fn word(response: &Response) -> (u16, String, Option<&str>) {
+pub fn word(response: &Response) -> (u16, String, Option<&str>) {
     let word = response.text().split(':').next().unwrap_or_default().to_string();
     (response.status, word, response.header("retry-after"))
 }
 
-#[test]
-fn a_count_over_two_proxies_is_exact_and_nothing_is_left_behind() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn a_count_over_two_proxies_is_exact_and_nothing_is_left_behind(store: impl LockServer) {
     let register = Register::start(Duration::from_millis(1));
-    let [mut a, b] = [1, 2].map(|_| start(&etcd, &register, &format!("{LONG}\nwait = \"30s\"")));
+    let [mut a, b] = [1, 2].map(|_| start(&store, &register, LONG, "wait = \"30s\""));
     let posting = [&a, &b].map(|ringway| {
         let address = ringway.address;
         thread::spawn(move || post_all(address, "/n", 3, 20))
@@ -71,8 +82,7 @@ fn a_count_over_two_proxies_is_exact_and_nothing_is_left_behind() {
     let entry = register.at("/n");
     assert_eq!((entry.value, entry.most), (120, 1));
     check_tokens(&entry.writes);
-    assert!(!entry.writes[0].0.starts_with(&"0".repeat(20)), "tokens have the store's epoch");
-    wait_for("the store to be empty", || etcd.keys(LOCKS).is_empty().then_some(()));
+    wait_for("the store to be empty", || store.locks().is_empty().then_some(()));
     for metrics in [a.metrics(), b.metrics()] {
         assert_eq!(metrics.get("ringway_lock_acquire_seconds_count{use=\"serialize\",result=\"granted\"}"), 60.0);
         assert_eq!((metrics.sum("ringway_lock_lost_total"), metrics.sum("ringway_cap_degraded")), (0.0, 0.0));
@@ -81,20 +91,20 @@ fn a_count_over_two_proxies_is_exact_and_nothing_is_left_behind() {
     // Nor by one that ends right after its last answer.
     assert_eq!(a.client().post("/n", b"").unwrap().status, 200);
     assert!(a.stop().success());
-    assert_eq!(etcd.keys(LOCKS), [""; 0]);
+    assert_eq!(store.locks(), [""; 0]);
 }
 
-#[test]
-fn proxies_have_their_turns_in_the_order_they_asked() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn proxies_have_their_turns_in_the_order_they_asked<S: LockServer>(store: S) {
+    if !S::IS_FAIR {
+        return;
+    }
     let origin = Origin::start("a");
-    let settings = [("/", LONG)];
-    let [a, b] = [1, 2].map(|_| Ringway::start(&config(&etcd, &upstream(&[&origin]), &settings)));
+    let [a, b] = [1, 2].map(|_| start_on(&config(&store, &upstream(&[&origin]), LONG, &[("/", "")])));
     origin.script(Script { delay: Duration::from_millis(500), ..Script::default() });
     let first = post_later(a.address, "/k");
     origin.wait_for_requests(1);
     let second = post_later(b.address, "/k");
-    wait_for("who waits at the store", || (etcd.keys(LOCKS).len() == 2).then_some(()));
+    wait_for("who waits at the store", || (store.locks().len() == 2).then_some(()));
     let third = post_later(a.address, "/k");
     let statuses = [first, second, third].map(|asked| asked.join().unwrap().status);
     assert_eq!(statuses, [200; 3]);
@@ -105,11 +115,9 @@ fn proxies_have_their_turns_in_the_order_they_asked() {
     assert!(seen.is_sorted_by(|one, next| one.header("fencing-token") < next.header("fencing-token")));
 }
 
-#[test]
-fn the_lock_of_a_killed_proxy_passes_on_and_its_late_write_is_refused() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn the_lock_of_a_killed_proxy_passes_on_and_its_late_write_is_refused<S: LockServer>(store: S) {
     let register = Register::start(Duration::from_secs(4));
-    let [mut a, b] = [1, 2].map(|_| start(&etcd, &register, SHORT));
+    let [mut a, b] = [1, 2].map(|_| start(&store, &register, SHORT, ""));
     let asked = post_later_unheard(a.address, "/n");
     wait_for("the holder", || (register.now("/n") == 1).then_some(()));
     register.set_pause(Duration::ZERO);
@@ -118,7 +126,7 @@ fn the_lock_of_a_killed_proxy_passes_on_and_its_late_write_is_refused() {
     let began = clock::now();
     assert_eq!(b.client().post("/n", b"").unwrap().status, 200);
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(5), "a lease of two seconds, and one, and a busy machine: {took:?}");
+    assert!(took < Duration::from_secs(SHORT) + S::LATE + Duration::from_secs(1), "and a busy machine: {took:?}");
     wait_for("the late write", || (register.now("/n") == 0).then_some(()));
     let writes = register.at("/n").writes;
     assert_eq!(writes.iter().map(|(_, is_let)| *is_let).collect::<Vec<_>>(), [true, false]);
@@ -126,11 +134,9 @@ fn the_lock_of_a_killed_proxy_passes_on_and_its_late_write_is_refused() {
     asked.join().unwrap();
 }
 
-#[test]
-fn a_proxy_that_slept_through_its_lease_knows_when_it_wakes() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn a_proxy_that_slept_through_its_lease_knows_when_it_wakes(store: impl LockServer) {
     let register = Register::start(Duration::from_secs(5));
-    let [a, b] = [1, 2].map(|_| start(&etcd, &register, SHORT));
+    let [a, b] = [1, 2].map(|_| start(&store, &register, SHORT, ""));
     let asked = post_later(a.address, "/n");
     wait_for("the holder", || (register.now("/n") == 1).then_some(()));
     register.set_pause(Duration::ZERO);
@@ -152,18 +158,16 @@ fn post_later_unheard(address: SocketAddr, path: &str) -> JoinHandle<()> {
     thread::spawn(move || Client::new(address).post(&path, b"").map(drop).unwrap_or_default())
 }
 
-#[test]
-fn without_its_store_a_route_does_as_it_is_told_and_says_so() {
-    let Some(mut etcd) = Etcd::start() else { skip!("no etcd") };
+fn without_its_store_a_route_does_as_it_is_told_and_says_so(mut store: impl LockServer) {
     let register = Register::start(Duration::ZERO);
     let modes = ["refuse", "local", "bypass"];
-    let settings = modes.map(|mode| (format!("/{mode}"), format!("{SHORT}\non_store_loss = \"{mode}\"")));
+    let settings = modes.map(|mode| (format!("/{mode}"), format!("on_store_loss = \"{mode}\"")));
     let routes: Vec<(&str, &str)> = settings.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-    let ringway = Ringway::start(&config(&etcd, &register.upstream(), &routes));
+    let ringway = start_on(&config(&store, &register.upstream(), SHORT, &routes));
     let post = |path: &str| ringway.client().post(path, b"").unwrap();
     modes.iter().for_each(|mode| assert_eq!(post(&format!("/{mode}")).status, 200));
     assert_eq!(ringway.metrics().sum("ringway_cap_degraded"), 0.0);
-    etcd.kill();
+    store.kill();
     wait_for("the loss", || is_lost(&ringway).then_some(()));
     assert_eq!(word(&post("/refuse")), (503, "store_lost".into(), Some("1")));
     register.set_pause(Duration::from_millis(100));
@@ -191,43 +195,36 @@ fn without_its_store_a_route_does_as_it_is_told_and_says_so() {
         assert!(page.contains("<p>Route /bypass: store e is lost, requests pass without turns.</p>"), "{page}");
     }
     register.set_pause(Duration::ZERO);
-    etcd.restart();
+    store.restart();
     wait_for("turns by the store", || (post("/refuse").status == 200).then_some(()));
     assert_eq!(ringway.metrics().sum("ringway_cap_degraded"), 0.0);
     check_tokens(&register.at("/refuse").writes);
 }
 
-#[test]
-fn when_a_lease_is_lost_its_request_ends_or_goes_on_as_told() {
-    let Some(mut etcd) = Etcd::start() else { skip!("no etcd") };
+fn when_a_lease_is_lost_its_request_ends_or_goes_on_as_told(mut store: impl LockServer) {
     let register = Register::start(Duration::from_secs(4));
-    let routes = [("/abort", SHORT), ("/finish", "lease = \"2s\"\non_lease_lost = \"finish\"")];
-    let ringway = Ringway::start(&config(&etcd, &register.upstream(), &routes));
+    let routes = [("/abort", ""), ("/finish", "on_lease_lost = \"finish\"")];
+    let ringway = start_on(&config(&store, &register.upstream(), SHORT, &routes));
     let [aborts, finishes] = ["/abort", "/finish"].map(|path| post_later(ringway.address, path));
     wait_for("both", || (register.now("/abort") + register.now("/finish") == 2).then_some(()));
-    etcd.kill();
+    store.kill();
     assert_eq!(word(&aborts.join().unwrap()), (503, "lease_lost".into(), Some("1")));
     assert_eq!(register.now("/abort"), 1, "it was told before the upstream answered");
     assert_eq!(finishes.join().unwrap().status, 200);
     wait_for("the count", || (ringway.metrics().sum("ringway_lock_lost_total") == 2.0).then_some(()));
 }
 
-#[test]
-fn a_response_under_way_breaks_off_with_its_lease_whoever_took_it() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn a_response_under_way_breaks_off_with_its_lease_whoever_took_it<S: LockServer>(store: S) {
     let origin = Origin::start("a");
-    let ringway = Ringway::start(&config(&etcd, &upstream(&[&origin]), &[("/", SHORT)]));
+    let ringway = start_on(&config(&store, &upstream(&[&origin]), SHORT, &[("/", "")]));
     let cut = Some((200, Cut::Stall));
     let endless = Script { framing: Framing::Chunked(5), body: Body::Bytes(500), cut, ..Script::default() };
-    for (number, taken) in ["/v3/kv/deleterange", "/v3/lease/revoke"].iter().enumerate() {
+    for number in 0..S::WAYS {
         origin.script(endless.clone());
         let address = ringway.address;
         let asked = thread::spawn(move || Client::new(address).post("/k", b"").map(drop));
         origin.wait_for_requests(2 * number + 1);
-        let key = etcd.keys(LOCKS).remove(0);
-        let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &key);
-        let lease = etcd.call("/v3/kv/range", &json!({ "key": encoded }))["kvs"][0]["lease"].clone();
-        etcd.call(taken, &json!({ "key": encoded, "ID": lease }));
+        store.take(&store.locks()[0], number);
         assert!(asked.join().unwrap().is_err(), "the client must not take it for a whole response");
         wait_for("the count", || {
             let lost = ringway.metrics().get("ringway_lock_lost_total{use=\"serialize\",reason=\"session\"}");
@@ -238,26 +235,24 @@ fn a_response_under_way_breaks_off_with_its_lease_whoever_took_it() {
     }
 }
 
-#[test]
-fn a_store_that_slept_leaves_no_ghosts_and_one_that_lost_its_data_gives_higher_tokens() {
-    let Some(mut etcd) = Etcd::start() else { skip!("no etcd") };
+fn a_store_that_slept_leaves_no_ghosts_and_one_that_lost_its_data_gives_higher_tokens(mut store: impl LockServer) {
     let register = Register::start(Duration::ZERO);
-    let [a, b] = [1, 2].map(|_| start(&etcd, &register, SHORT));
+    let [a, b] = [1, 2].map(|_| start(&store, &register, SHORT, ""));
     [&a, &b].iter().for_each(|ringway| assert_eq!(ringway.client().post("/n", b"").unwrap().status, 200));
-    etcd.set_asleep(true);
+    store.set_asleep(true);
     let refused = [&a, &b].map(|ringway| post_later(ringway.address, "/n"));
     for refused in refused {
         assert_eq!(word(&refused.join().unwrap()).1, "store_lost");
     }
-    etcd.set_asleep(false);
+    store.set_asleep(false);
     let began = clock::now();
     for ringway in [&a, &b] {
         wait_for("a turn", || (ringway.client().post("/n", b"").unwrap().status == 200).then_some(()));
     }
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    wait_for("the store to be empty", || etcd.keys(LOCKS).is_empty().then_some(()));
-    etcd.lose_data();
-    etcd.restart();
+    wait_for("the store to be empty", || store.locks().is_empty().then_some(()));
+    store.lose_data();
+    store.restart();
     for ringway in [&a, &b] {
         wait_for("a turn", || (ringway.client().post("/n", b"").unwrap().status == 200).then_some(()));
     }
@@ -265,3 +260,34 @@ fn a_store_that_slept_leaves_no_ghosts_and_one_that_lost_its_data_gives_higher_t
     assert_eq!((entry.value, entry.most), (6, 1));
     check_tokens(&entry.writes);
 }
+
+/// All stories of one engine.
+macro_rules! stories {
+    ($engine:ident, $name:ident) => {
+        mod $name {
+            use super::*;
+            stories! { $engine:
+                a_count_over_two_proxies_is_exact_and_nothing_is_left_behind
+                proxies_have_their_turns_in_the_order_they_asked
+                the_lock_of_a_killed_proxy_passes_on_and_its_late_write_is_refused
+                a_proxy_that_slept_through_its_lease_knows_when_it_wakes
+                without_its_store_a_route_does_as_it_is_told_and_says_so
+                when_a_lease_is_lost_its_request_ends_or_goes_on_as_told
+                a_response_under_way_breaks_off_with_its_lease_whoever_took_it
+                a_store_that_slept_leaves_no_ghosts_and_one_that_lost_its_data_gives_higher_tokens
+            }
+        }
+    };
+    ($engine:ident: $($story:ident)*) => { $(
+        #[test]
+        fn $story() {
+            match $engine::start() {
+                Some(store) => super::$story(store),
+                None => skip!(concat!("no ", stringify!($engine))),
+            }
+        }
+    )* };
+}
+
+stories! { Etcd, etcd }
+stories! { Redis, redis }

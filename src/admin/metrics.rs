@@ -39,6 +39,7 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> Result<Vec<u8>, prometh
     stores::stores(&mut exposition, snapshot, fleet);
     stores::fleet(&mut exposition, fleet);
     stores::locks(&mut exposition, snapshot);
+    stores::elections(&mut exposition, snapshot);
     rings(&mut exposition, snapshot);
     listeners(&mut exposition, snapshot);
     self::process(&mut exposition, process);

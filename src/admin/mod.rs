@@ -1,5 +1,6 @@
 //! Operators' door: a JSON API on a separate address.
 pub mod auth;
+pub mod checks;
 pub mod fleet;
 pub mod hotkeys;
 pub mod metrics;

@@ -40,6 +40,7 @@ fn snapshot() -> (Snapshot, Drain, apply::Drained) {
         fall: 3,
         rise: 2,
         port: None,
+        elect: None,
     });
     let desired = Desired {
         listeners: vec![ListenerName::new("127.0.0.1:8080")],

@@ -1,4 +1,6 @@
 //! The JSON shapes of the API: what operators' scripts read, so they change only by adding.
+use super::checks;
+use super::checks::Elected;
 use super::fleet;
 use super::fleet::Fleet;
 use super::ports::Process;
@@ -125,6 +127,9 @@ pub struct Upstream {
     /// How it stands with the source of its members; absent when they are in the configuration.
     #[serde(default)]
     pub discovery: Option<Discovery>,
+    /// How it stands with the proxy that checks for all; absent when each checks for itself, or none does.
+    #[serde(default)]
+    pub elect: Option<Elected>,
     /// Its endpoints, by id.
     pub endpoints: Vec<Endpoint>,
 }
@@ -486,6 +491,7 @@ fn upstream(group: &Group) -> Upstream {
         panic: group.mask.is_panic(),
         hot_keys: group.heat.as_ref().map(|heat| heat.len()),
         discovery: group.membership.as_ref().map(|membership| discovery(membership)),
+        elect: checks::elected(group),
         endpoints: group.ring.members().iter().enumerate().map(endpoint).collect(),
     }
 }

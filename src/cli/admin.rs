@@ -5,6 +5,7 @@ use super::OK;
 use super::door::Door;
 use super::say::complain;
 use super::say::say;
+use crate::admin::checks::Elected;
 use crate::admin::fleet::Fleet;
 use crate::admin::turns::Turns;
 use crate::admin::view;
@@ -66,6 +67,7 @@ pub fn status(args: &AdminArgs) -> anyhow::Result<u8> {
         if let Some(discovery) = &upstream.discovery {
             print_discovery(discovery, upstream.endpoints.len());
         }
+        upstream.elect.iter().for_each(print_elected);
         for endpoint in &upstream.endpoints {
             say!(
                 "  {:<24} {:<22} {:<8} weight {:<4} {:>6.2}% of keys  {:>4} in flight  {} ok  {} failed",
@@ -133,6 +135,22 @@ fn print_sharing(route: &Turns) {
         _ => "REQUESTS ARE REFUSED",
     });
     print_loss(route.store.as_ref(), lost);
+}
+
+fn print_elected(elected: &Elected) {
+    let by = elected.by.as_deref().unwrap_or("nobody so far");
+    let store = elected.store.as_ref().map_or("", |store| &store.name);
+    let heard = elected.heard_seconds_ago;
+    match elected.role.as_str() {
+        "elected" => say!("  health checks by this proxy for all, by store {store}"),
+        "follows" => say!("  health checks by {by}, heard {heard}s ago, by store {store}"),
+        role => {
+            let then = if role == "freeze" { "THE LAST VERDICTS ARE KEPT" } else { "this proxy checks for itself" };
+            let is_lost = elected.store.as_ref().is_some_and(|store| !store.up);
+            let state = if is_lost { "is LOST, " } else { "" };
+            say!("  health checks by {by}  store {store} {state}nobody was heard for {heard}s: {then}");
+        }
+    }
 }
 
 /// What happens because a store is lost.

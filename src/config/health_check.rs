@@ -1,11 +1,16 @@
 //! `[upstream.NAME.health_check]`.
+use super::serialize;
+use super::store::Stores;
 use super::table::Found;
 use super::table::Reader;
 use super::table::Section;
+use crate::health::check::Elect;
 use crate::health::check::Grpc;
 use crate::health::check::HealthCheck;
 use crate::health::check::Http;
+use crate::health::check::OnLoss;
 use crate::health::check::Question;
+use crate::store::settings::Engine;
 use std::ops::RangeInclusive;
 
 /// Keys that a kind of check has no use for.
@@ -20,7 +25,7 @@ const RESERVED: [&str; 6] = ["host", "connection", "content-length", "transfer-e
 const MAX_SERVICE: usize = 127;
 
 /// Reads the table; nothing when a value is wrong (the problem is noted).
-pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<HealthCheck> {
+pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Option<HealthCheck> {
     section.check_names(reader);
     let kind = section.choice(reader, "kind");
     for key in USELESS.iter().filter(|(name, _)| *name == kind).flat_map(|(_, keys)| *keys) {
@@ -37,7 +42,38 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<HealthChec
     let timeout = section.duration(reader, "timeout");
     let [fall, rise] = ["fall", "rise"].map(|name| section.integer(reader, name).map(|count| count as u32));
     let port = section.integer(reader, "port").map(|port| port as u16);
-    Some(HealthCheck { question: question?, interval: interval?, timeout: timeout?, fall: fall?, rise: rise?, port })
+    let elect = elect(reader, section, stores);
+    Some(HealthCheck {
+        question: question?,
+        interval: interval?,
+        timeout: timeout?,
+        fall: fall?,
+        rise: rise?,
+        port,
+        elect,
+    })
+}
+
+fn elect(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Option<Elect> {
+    let wanted = section.choice(reader, "on_store_loss");
+    let on_loss = OnLoss::ALL.into_iter().find(|on_loss| on_loss.as_str() == wanted)?;
+    let Some(store) = section.text(reader, "elect") else {
+        if section.has("on_store_loss") && !section.has("elect") {
+            let message =
+                "\"on_store_loss\" is for checks by one proxy of a fleet; leave it out, or write elect = \"NAME\"";
+            reader.problem(&section.place("on_store_loss"), message);
+        }
+        return None;
+    };
+    if let Some(Some(known)) = stores.get(&store.value)
+        && known.engine != Engine::Etcd
+    {
+        let message = format!("\"{}\" is {}, but elections go through etcd", store.value, known.engine.name());
+        reader.problem(&store.place, message);
+    } else {
+        serialize::check_store(reader, &store, stores);
+    }
+    Some(Elect { store: store.value, on_loss })
 }
 
 fn http(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Http> {

@@ -234,8 +234,8 @@ fn mistakes_in_health_checks_are_told() {
     check("host = \"a b\"", &["f.toml:10:8: \"a b\" is not a host"]);
     check("rise = 0", &["f.toml:10:8: \"rise\" is 0, but 1 to 1000"]);
     check("port = 65536", &["f.toml:10:8: \"port\" is 65536"]);
-    check("elect = \"s\"", &["f.toml:10:1: unknown key \"elect\""]);
-    check("on_store_loss = \"freeze\"", &["f.toml:10:1: unknown key \"on_store_loss\""]);
+    check("elect = \"s\"", &["f.toml:10:9: there is no [store.s]"]);
+    check("on_store_loss = \"freeze\"", &["f.toml:10:17: \"on_store_loss\" is for checks by one proxy of a fleet"]);
 }
 
 #[test]

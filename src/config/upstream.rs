@@ -85,7 +85,7 @@ pub fn read(
     upstream.outlier = self::outlier(reader, &outlier);
     if section.has("health_check") {
         let check = section.table(reader, "health_check", "upstream.*.health_check");
-        upstream.health_check = health_check::read(reader, &check);
+        upstream.health_check = health_check::read(reader, &check, stores);
         let has_socket =
             upstream.endpoints.iter().any(|endpoint| matches!(endpoint.address, Location::At(Address::Unix(_))));
         if check.has("port") && has_socket {

@@ -2,6 +2,8 @@
 //! ejections end, removed endpoints run out of time.
 use crate::base::ids::EndpointId;
 use crate::base::ids::UpstreamName;
+use crate::control::elections;
+use crate::control::elections::Downs;
 use crate::control::state::Group;
 use crate::control::state::Known;
 use crate::control::state::State;
@@ -99,10 +101,14 @@ pub fn checked(state: &mut State, answers: impl IntoIterator<Item = Answer>) -> 
     for Answer { target, at, result } in answers {
         let Some(group) = state.groups.get_mut(&target.upstream) else { continue };
         let Some(policy) = group.settings.health_check.clone() else { continue };
-        let Some(known) = group.members.get_mut(&target.endpoint) else { continue };
-        if known.endpoint.uid != target.uid {
+        if group.members.get(&target.endpoint).is_none_or(|known| known.endpoint.uid != target.uid) {
             continue;
         }
+        // A proxy that follows another may still have asked.
+        if !elections::asks(group, at) {
+            continue;
+        }
+        let Some(known) = group.members.get_mut(&target.endpoint) else { continue };
         let kind = if result.is_ok() { CheckResult::Success } else { CheckResult::Failure };
         known.endpoint.verdicts.checks[kind as usize].add(1);
         let is_refused = matches!(result, Err(ProbeError::Connect(..)));
@@ -126,6 +132,37 @@ pub fn checked(state: &mut State, answers: impl IntoIterator<Item = Answer>) -> 
         }
     }
     has_changed
+}
+
+/// Takes over verdicts that another proxy found: who is not named is up. Says whether that changed who may get requests.
+pub fn adopt(group: &mut Group, downs: &Downs, at: Instant) -> bool {
+    let upstream = group.settings.name.clone();
+    let (mut has_verdict, mut is_back_from_nothing) = (false, false);
+    for (endpoint, known) in group.members.iter_mut().filter(|(_, known)| !known.endpoint.addresses.is_empty()) {
+        let down = downs.get(endpoint.as_str()).filter(|down| down.is_at(&known.endpoint.address));
+        let problem = down.map(|down| down.problem.clone().unwrap_or_else(|| "is down, another proxy says".into()));
+        known.endpoint.last_check.set(Found { at, problem: problem.clone() });
+        let is_changed = known.threshold.adopt(down.is_some());
+        if is_changed {
+            has_verdict = true;
+            match &problem {
+                Some(problem) => {
+                    tracing::warn!(%upstream, %endpoint, problem, "Endpoint is down, another proxy found.")
+                }
+                None => tracing::info!(%upstream, %endpoint, "Endpoint is up, another proxy found."),
+            }
+        }
+        if is_changed && down.is_none() && std::mem::take(&mut known.was_refused) && !known.is_draining {
+            known.presence = None;
+            known.ramp(true, group.settings.ramp, at);
+            is_back_from_nothing = true;
+        }
+        known.was_refused |= down.is_some_and(|down| down.refused);
+    }
+    if is_back_from_nothing {
+        group.renew_transition();
+    }
+    (has_verdict && renew_mask(group)) || is_back_from_nothing
 }
 
 fn report_verdict(target: &Target, known: &Known, problem: Option<&str>) {

@@ -18,6 +18,7 @@ use crate::control::state::Known;
 use crate::control::state::State;
 use crate::health::threshold::Threshold;
 use crate::limit::Limiter;
+use crate::lock::election::Seat;
 use crate::lock::registry::Locks;
 use crate::lock::service::Service;
 use crate::ring;
@@ -98,6 +99,7 @@ pub fn build(
         let mut group = build_group(before, settings, &state.names, state.workers, &mut last_uid, now)?;
         group.membership = state.memberships.get(&settings.name).filter(|_| is_discovered).cloned();
         group.is_lost &= is_discovered;
+        group.election = election(state, &desired, settings)?;
         let breach = before.and_then(|before| guard::breach(&before.settings.guard, before, &group));
         breaches.extend(breach.map(|breach| (settings.name.clone(), breach)));
         group.remember_for(desired.fill_window(settings), before.and_then(|before| before.past.as_ref()), now);
@@ -190,6 +192,7 @@ pub fn repopulate(
         return Ok(Repopulated::Held(breach));
     }
     group.membership = before.membership.clone();
+    group.election = before.election.clone();
     group.remember_for(before.past.as_ref().map(|past| past.window), before.past.as_ref(), now);
     let mut rings = Vec::new();
     if !Arc::ptr_eq(&before.ring, &group.ring) {
@@ -237,6 +240,15 @@ pub fn rebuild_masks(state: &mut State, last: &Snapshot) -> Snapshot {
     }
 }
 
+/// This proxy's place in the election of the one that checks an upstream, if one does for all.
+fn election(state: &State, desired: &Desired, settings: &settings::Upstream) -> Result<Option<Arc<Seat>>, BuildError> {
+    let Some(check) = &settings.health_check else { return Ok(None) };
+    let Some(elect) = &check.elect else { return Ok(None) };
+    let store = desired.stores.get(&elect.store).ok_or_else(|| BuildError::NoStore(elect.store.clone()))?;
+    let job = format!("health_check/{}", settings.name);
+    Ok(Some(state.locks.seat(store, job, state.own_name.clone(), check.interval)))
+}
+
 fn build_group(
     before: Option<&Group>,
     settings: &settings::Upstream,
@@ -274,6 +286,7 @@ fn build_group(
         stats: before.map_or_else(|| Arc::new(PerWorker::new(workers)), |before| before.stats.clone()),
         membership: None,
         is_lost: before.is_some_and(|before| before.is_lost),
+        election: None,
     };
     let heat_before = before.and_then(|before| before.heat.as_ref());
     group.heat = group.settings.hot_keys.map(|settings| heat::Known::new(settings, heat_before, || next(last_uid)));
@@ -379,6 +392,7 @@ fn upstream_of(group: &Group) -> Upstream {
         stats: group.stats.clone(),
         membership: group.membership.clone(),
         is_lost: group.is_lost,
+        election: group.election.clone(),
     }
 }
 

@@ -1,4 +1,6 @@
 //! Which endpoints are asked: one probe each, stopped when its endpoint goes, started anew when its question changes.
+use crate::base::clock;
+use crate::control::elections;
 use crate::control::state::Group;
 use crate::control::state::Known;
 use crate::control::state::State;
@@ -49,9 +51,13 @@ impl Checks {
 
     /// Has those asked, and only those, whom the state wants asked.
     pub fn reconcile(&mut self, state: &State) {
+        let now = clock::now();
         let mut before = std::mem::take(&mut self.running);
         for group in state.groups.values() {
             let Some(check) = group.settings.health_check.clone().map(Arc::new) else { continue };
+            if !elections::asks(group, now) {
+                continue;
+            }
             for known in group.members.values().filter(|known| !known.endpoint.addresses.is_empty()) {
                 let uid = known.endpoint.uid;
                 let running = match before.remove(&uid) {

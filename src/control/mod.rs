@@ -3,6 +3,7 @@ pub mod apply;
 pub mod archive;
 pub mod build;
 pub mod checks;
+mod elections;
 pub mod guard;
 pub mod heat;
 pub mod history;
@@ -32,6 +33,7 @@ use apply::Drained;
 use apply::Effects;
 use build::BuildError;
 use checks::Checks;
+use elections::Elections;
 use guard::Breach;
 use heat::Rounds;
 use history::Cause;
@@ -155,6 +157,7 @@ pub struct Control {
     handle: Arc<SnapshotHandle>,
     attention: Arc<Notify>,
     checks: Checks,
+    elections: Elections,
     heat: Rounds,
     names: Names,
     sources: Runners,
@@ -192,6 +195,7 @@ impl Control {
             handle,
             attention: Arc::new(Notify::new()),
             checks: Checks::default(),
+            elections: Elections::default(),
             heat: Rounds::default(),
             names,
             sources,
@@ -233,7 +237,7 @@ impl Control {
     pub async fn run(mut self, remote: Remote) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.checks.reconcile(&self.state);
+        self.recheck();
         loop {
             tokio::select! {
                 event = self.events.recv() => match event {
@@ -281,7 +285,7 @@ impl Control {
         self.publish(snapshot);
         self.note_starts(&published.rings, now);
         self.remember(cause, what, published.rings.clone());
-        self.checks.reconcile(&self.state);
+        self.recheck();
         self.review();
         Ok(published)
     }
@@ -313,7 +317,7 @@ impl Control {
         let now = clock::now();
         let Effects { masks_changed, expired } = apply::tick(&mut self.state, now);
         let is_heat_other = self.heat.ask(&mut self.state, remote, now);
-        if self.keep_step() | is_heat_other | masks_changed {
+        if self.keep_step() | is_heat_other | masks_changed | self.hear_others(now) {
             self.publish_masks();
         }
         for uid in expired {

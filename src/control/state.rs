@@ -9,12 +9,14 @@ use crate::base::ids::UpstreamName;
 use crate::base::token::Token;
 use crate::control::heat;
 use crate::discovery::settings::Settings as Discovery;
+use crate::fleet;
 use crate::health::Availability;
 use crate::health::outlier::Ejection;
 use crate::health::share::Window;
 use crate::health::streak::Merger;
 use crate::health::threshold::Threshold;
 use crate::limit::Limiter;
+use crate::lock::election::Seat;
 use crate::lock::registry::Locks;
 use crate::retry::budget::RetryBudget;
 use crate::ring::Ring;
@@ -88,6 +90,8 @@ pub struct State {
     pub counters: Counters,
     /// Locks.
     pub locks: Arc<Locks>,
+    /// What other proxies call this one.
+    pub own_name: String,
 }
 
 /// Counters by name.
@@ -137,6 +141,8 @@ pub struct Group {
     pub membership: Option<Arc<Membership>>,
     /// Whether its requests are refused, because the store of its members is lost.
     pub is_lost: bool,
+    /// Who of the fleet checks it, if one does for all.
+    pub election: Option<Arc<Seat>>,
 }
 
 /// One endpoint and what is known of its health.
@@ -244,6 +250,7 @@ impl State {
             removed: Vec::new(),
             counters: Counters::default(),
             locks: Arc::default(),
+            own_name: format!("{}-{}", fleet::settings::host(), std::process::id()),
         }
     }
 }

@@ -17,6 +17,39 @@ pub struct HealthCheck {
     pub rise: u32,
     /// The port to ask at; `None`: the endpoint's own.
     pub port: Option<u16>,
+    /// What has one proxy of a fleet ask for all; `None`: each asks for itself.
+    pub elect: Option<Elect>,
+}
+
+/// How one proxy of a fleet asks for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elect {
+    /// The store's name.
+    pub store: String,
+    /// What happens while nobody does, as far as is known.
+    pub on_loss: OnLoss,
+}
+
+/// What a proxy does while the store is lost, or nobody tells verdicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLoss {
+    /// It asks for itself.
+    CheckLocally,
+    /// It keeps the last verdicts.
+    Freeze,
+}
+
+impl OnLoss {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::CheckLocally, Self::Freeze];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CheckLocally => "check-locally",
+            Self::Freeze => "freeze",
+        }
+    }
 }
 
 /// What is asked.

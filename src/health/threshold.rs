@@ -43,6 +43,16 @@ impl Threshold {
         policy.rise.saturating_mul(1 << self.flaps.saturating_sub(1).min(MAX_DOUBLINGS))
     }
 
+    /// Takes another's verdict over and says whether it is a change. Answers are counted anew.
+    pub fn adopt(&mut self, is_down: bool) -> bool {
+        let has_changed = is_down != self.is_down;
+        if has_changed || !self.is_checked {
+            let flaps = (self.flaps + u32::from(has_changed && is_down)).min(MAX_DOUBLINGS + 1);
+            *self = Self { is_down, is_checked: true, streak: 0, was_success: !is_down, flaps };
+        }
+        has_changed
+    }
+
     /// Takes an answer in and says whether the verdict changed.
     pub fn record(&mut self, policy: &HealthCheck, is_success: bool) -> bool {
         self.streak = if self.is_checked && self.was_success == is_success { self.streak.saturating_add(1) } else { 1 };
@@ -78,6 +88,7 @@ mod tests {
             fall: 3,
             rise: 2,
             port: None,
+            elect: None,
         }
     }
 
@@ -114,6 +125,18 @@ mod tests {
             let answers = "+".repeat(needed as usize);
             check(&mut threshold, &answers, &("d".repeat(needed as usize - 1) + "u"));
         }
+    }
+
+    #[test]
+    fn a_verdict_of_another_is_taken_over_and_what_is_found_here_goes_on_from_it() {
+        let mut threshold = Threshold::default();
+        assert!(!threshold.adopt(false) && threshold.is_checked() && !threshold.is_down());
+        check(&mut threshold, "--", "uu");
+        assert!(threshold.adopt(true) && !threshold.adopt(true) && threshold.is_down());
+        check(&mut threshold, "++", "du");
+        check(&mut threshold, "---", "uud");
+        assert_eq!(threshold.needed(&policy()), 4, "it went down twice");
+        assert!(threshold.adopt(false));
     }
 
     #[test]

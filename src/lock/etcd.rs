@@ -4,6 +4,7 @@ use super::Ask;
 use super::Grant;
 use super::Later;
 use super::LeaseStore;
+use super::Published;
 use super::standing::Standing;
 use super::term::Term;
 use super::token::Token;
@@ -255,7 +256,8 @@ impl Etcd {
         }
         let ours: HashSet<&str> = asks.values().map(|entry| entry.key.as_str()).collect();
         let keys = keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
-        keys.filter(|key| !ours.contains(key)).map(str::to_string).collect()
+        let published = self.published_key("");
+        keys.filter(|key| !ours.contains(key) && !key.starts_with(&published)).map(str::to_string).collect()
     }
 
     /// The session, once there is one.
@@ -325,6 +327,31 @@ impl Etcd {
         let term = Term::until(now + remaining);
         (entry.is_asking, entry.held) = (false, Some((term.clone(), now)));
         Ok(Grant { token: Token::new(session.epoch, created), term })
+    }
+
+    /// Where what is published under a name is.
+    fn published_key(&self, name: &str) -> String {
+        format!("{}/elect/{name}", self.settings.root)
+    }
+
+    /// Publishes while a lock is held, as the store has it: not as we do.
+    async fn write(&self, owner: u64, name: &str, text: &str) -> Result<bool, StoreError> {
+        let held = lock(&self.asks).get(&owner).filter(|entry| entry.held.is_some()).map(|entry| {
+            let Entry { key, session, .. } = entry;
+            (key.clone(), session.lease.clone())
+        });
+        let Some((key, lease)) = held else { return Ok(false) };
+        let mut call = self.call().await?;
+        let was_there = call.client.put_while(&key, &self.published_key(name), text, &lease).await?;
+        call.done();
+        Ok(was_there)
+    }
+
+    async fn read(&self, name: &str) -> Result<Published, StoreError> {
+        let mut call = self.call().await?;
+        let found = call.client.get(&self.published_key(name)).await?;
+        call.done();
+        Ok(found)
     }
 
     async fn forget(&self, ask: &Ask) -> Result<(), StoreError> {
@@ -411,6 +438,14 @@ impl LeaseStore for Etcd {
 
     fn release<'a>(&'a self, ask: &'a Ask) -> Later<'a, Result<(), StoreError>> {
         Box::pin(self.forget(ask))
+    }
+
+    fn publish<'a>(&'a self, owner: u64, name: &'a str, text: String) -> Later<'a, Result<bool, StoreError>> {
+        Box::pin(async move { self.write(owner, name, &text).await })
+    }
+
+    fn published<'a>(&'a self, name: &'a str) -> Later<'a, Result<Published, StoreError>> {
+        Box::pin(self.read(name))
     }
 
     fn reset(&self) {

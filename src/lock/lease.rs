@@ -1,4 +1,6 @@
 //! A lock that one has, as its holder sees it.
+use super::Ask;
+use super::Grant;
 use super::Later;
 use super::line::Turn;
 use super::term::Ended;
@@ -6,6 +8,7 @@ use super::term::Term;
 use super::token::Token;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -17,6 +20,7 @@ pub struct Lease {
     term: Option<Arc<Term>>,
     ending: Option<Later<'static, Ended>>,
     had_to_wait: bool,
+    owner: u64,
     _held: Held,
 }
 
@@ -30,12 +34,24 @@ enum Held {
 impl Lease {
     /// A lock within this process: it is never lost.
     pub(super) fn here(turn: Turn, token: Option<Token>) -> Self {
-        Self { token, term: None, ending: None, had_to_wait: false, _held: Held::Here(turn) }
+        Self { token, term: None, ending: None, had_to_wait: false, owner: 0, _held: Held::Here(turn) }
     }
 
     /// A lock in a store; whoever keeps it there waits for the sender's end.
-    pub(super) fn in_store(token: Token, term: Arc<Term>, had_to_wait: bool, held: oneshot::Sender<()>) -> Self {
-        Self { token: Some(token), term: Some(term), ending: None, had_to_wait, _held: Held::InStore(held) }
+    pub(super) fn in_store(ask: &Ask, grant: &Grant, held: oneshot::Sender<()>) -> Self {
+        Self {
+            token: Some(grant.token),
+            term: Some(grant.term.clone()),
+            ending: None,
+            had_to_wait: ask.had_to_wait.load(Ordering::Relaxed),
+            owner: ask.owner,
+            _held: Held::InStore(held),
+        }
+    }
+
+    /// The number of the ask that it was given to in its store.
+    pub fn owner(&self) -> u64 {
+        self.owner
     }
 
     /// Its fencing token; none for a lock within this process that stands in for one of a store.

@@ -5,6 +5,7 @@
 //! each key asks the store. So as many wait at a store as there are proxies, however many requests do. A task of its own
 //! ([`service`], in the [`room`] of locks) has each lease from asking to the confirmed release; askers wait for its word and may
 //! leave at any time.
+pub mod election;
 pub mod etcd;
 pub mod key;
 pub mod lease;
@@ -39,6 +40,9 @@ use token::Token;
 /// What is answered later, on the thread of locks.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What was last written under a name, with a number that is another each time; nothing when nobody has.
+pub type Published = Option<(u64, Vec<u8>)>;
+
 /// One engine's recipe: how a lock is taken, kept and given back in a store. One for each store and length of a lease.
 pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
     /// Keeps what all leases hang on: a session, a watch. Runs for ever, and is dropped when nobody wants locks there any more. It
@@ -63,6 +67,23 @@ pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
     /// leases all hang on a session that [`run`](Self::run) keeps.
     fn renew<'a>(&'a self, _: &'a Ask) -> Option<Later<'a, Result<Option<Instant>, StoreError>>> {
         None
+    }
+
+    /// Writes a text for all others who use the store, under a name, for as long as this proxy's session lasts; only while the ask
+    /// of this number has its lock. Says whether it had. Others' words under that name are replaced.
+    ///
+    /// # Errors
+    /// When the outcome is not known.
+    fn publish<'a>(&'a self, _owner: u64, _name: &'a str, _text: String) -> Later<'a, Result<bool, StoreError>> {
+        Box::pin(async { Err(StoreError::LeftOut("publishing by this engine")) })
+    }
+
+    /// What was last written under a name, if somebody has, and a number that is another each time.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    fn published<'a>(&'a self, _name: &'a str) -> Later<'a, Result<Published, StoreError>> {
+        Box::pin(async { Err(StoreError::LeftOut("publishing by this engine")) })
     }
 
     /// A release could not be confirmed for as long as a lease lasts: the session that it hangs on, if there is one, has to go.

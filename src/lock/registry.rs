@@ -1,6 +1,8 @@
 //! All services of this process: one for locks within it, and one for each store and length of a lease.
 use super::LeaseStore;
+use super::election::Seat;
 use super::etcd::Etcd;
+use super::key::LockKey;
 use super::left_out::LeftOut;
 use super::line::Lines;
 #[cfg(feature = "store-redis")]
@@ -12,6 +14,7 @@ use super::token::Tokens;
 use crate::base::clock;
 use crate::store::settings::Engine;
 use crate::store::settings::Settings;
+use crate::telemetry::labels::LockUse;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -31,6 +34,7 @@ pub struct Locks {
     tokens: Arc<Tokens>,
     here: Arc<Service>,
     stored: Mutex<Vec<Known>>,
+    seats: Mutex<Vec<Weak<Seat>>>,
     room: OnceLock<Arc<Room>>,
 }
 
@@ -46,7 +50,7 @@ impl Default for Locks {
     fn default() -> Self {
         let (lines, tokens) = (Arc::new(Lines::default()), Arc::new(Tokens::default()));
         let here = Arc::new(Service::here(lines.clone(), tokens.clone()));
-        Self { lines, tokens, here, stored: Mutex::default(), room: OnceLock::new() }
+        Self { lines, tokens, here, stored: Mutex::default(), seats: Mutex::default(), room: OnceLock::new() }
     }
 }
 
@@ -73,6 +77,20 @@ impl Locks {
         service
     }
 
+    /// A candidate for a job, with leases as long as what the store keeps: the one that there is already, or a new one.
+    pub fn seat(&self, store: &Arc<Settings>, job: String, by: String, every: Duration) -> Arc<Seat> {
+        let service = self.of_store(store, store.lease_ttl);
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.retain(|seat| seat.strong_count() > 0);
+        let same = seats.iter().filter_map(Weak::upgrade).find(|seat| seat.is_same(&job, every, &service));
+        same.unwrap_or_else(|| {
+            let key = LockKey::new(LockUse::Elect, &[job.as_bytes()]);
+            let seat = Arc::new(Seat::new(job, key, by, every, service));
+            seats.push(Arc::downgrade(&seat));
+            seat
+        })
+    }
+
     /// Sets all engines to work that do not yet.
     pub fn start(&self) {
         for service in self.stored().iter().filter_map(|known| known.service.upgrade()) {
@@ -91,6 +109,8 @@ impl Locks {
     /// Before the program ends: waits until what was held is given back, for a moment. What is not runs out by itself.
     pub async fn settle(&self) {
         let end = clock::now() + SETTLE;
+        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        seats.iter().filter_map(Weak::upgrade).for_each(|seat| seat.resign());
         let is_busy =
             || self.stored().iter().filter_map(|known| known.service.upgrade()).any(|service| service.is_busy());
         while is_busy() && clock::now() < end {

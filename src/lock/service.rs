@@ -4,6 +4,7 @@ use super::Ask;
 use super::LeaseStore;
 use super::Limits;
 use super::LockError;
+use super::Published;
 use super::key::LockKey;
 use super::lease::Lease;
 use super::line::Lines;
@@ -15,6 +16,7 @@ use super::token::Tokens;
 use crate::base::clock;
 use crate::base::dice::Dice;
 use crate::store;
+use crate::store::StoreError;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
@@ -28,6 +30,8 @@ use tokio::task::JoinSet;
 
 /// Longest time for one try to give a lock back.
 const RELEASE: Duration = Duration::from_secs(2);
+/// Longest time for a word to all others, and for hearing one.
+const CALL: Duration = Duration::from_secs(2);
 /// Pause after a client has failed.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -134,6 +138,39 @@ impl Service {
         Ok(Lease::here(turn, None))
     }
 
+    /// Writes a text under a name for all others who use the store, while the ask of this number has its lock. Says whether it had.
+    ///
+    /// # Errors
+    /// When the outcome is not known.
+    pub async fn publish(&self, owner: u64, name: &str, text: String) -> Result<bool, StoreError> {
+        let name = name.to_string();
+        self.call(move |engine| async move { engine.publish(owner, &name, text).await }).await
+    }
+
+    /// What was last published under a name, if anything was, and a number that is another each time.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub async fn published(&self, name: &str) -> Result<Published, StoreError> {
+        let name = name.to_string();
+        self.call(move |engine| async move { engine.published(&name).await }).await
+    }
+
+    /// Has an engine asked where its connections are.
+    async fn call<T: Send + 'static, F: Future<Output = Result<T, StoreError>> + Send + 'static>(
+        &self,
+        ask: impl FnOnce(Arc<dyn LeaseStore>) -> F,
+    ) -> Result<T, StoreError> {
+        let running = self.stored.as_ref().and_then(|stored| Some((stored, stored.running.get()?)));
+        let Some((stored, running)) = running else { return Err(StoreError::Ended("locks".into())) };
+        let asking = tokio::time::timeout(CALL, ask(stored.engine.clone()));
+        match running.room.handle().spawn(asking).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(StoreError::Timeout(stored.standing.health.name.clone())),
+            Err(_) => Err(StoreError::Ended("a call".into())),
+        }
+    }
+
     async fn turn(&self, key: LockKey, queue: usize, by: Instant) -> Result<Turn, LockError> {
         match self.lines.join(key, queue)? {
             Place::First(turn) => Ok(turn),
@@ -190,8 +227,7 @@ impl Stored {
         match outcome {
             Some(Ok(grant)) => {
                 let (held, released) = oneshot::channel();
-                let lease =
-                    Lease::in_store(grant.token, grant.term.clone(), ask.had_to_wait.load(Ordering::Relaxed), held);
+                let lease = Lease::in_store(&ask, &grant, held);
                 if reply.send(Ok(lease)).is_ok() {
                     self.keep(&ask, &grant, released).await;
                 }

@@ -2,6 +2,7 @@
 use crate::base::ids::UpstreamName;
 use crate::base::units::Ratio;
 use crate::health::Availability;
+use crate::lock::election::Seat;
 use crate::retry::budget::RetryBudget;
 use crate::ring::Ring;
 use crate::ring::Slot;
@@ -49,6 +50,8 @@ pub struct Upstream {
     pub membership: Option<Arc<Membership>>,
     /// Whether its requests are refused: the store of its members is lost, and the settings say so.
     pub is_lost: bool,
+    /// This proxy's place in the election of the one that checks the endpoints for all; `None`: each checks for itself.
+    pub election: Option<Arc<Seat>>,
 }
 
 /// What the load bound needs to know of a moment beside what is counted.

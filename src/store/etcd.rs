@@ -194,6 +194,32 @@ impl Etcd {
         decode(found).ok_or_else(|| StoreError::Answer(self.0.server.clone()))
     }
 
+    /// A key's value and the revision it was last written at, if it is there.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub async fn get(&mut self, key: &str) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let answer = self.0.call_within(SHORT, "/v3/kv/range", &json!({ "key": encode(key) })).await?;
+        let found = &answer["kvs"][0];
+        if found.is_null() {
+            return Ok(None);
+        }
+        let pair = number(&found["mod_revision"]).zip(decode(&found["value"]));
+        pair.map(Some).ok_or_else(|| StoreError::Answer(self.0.server.clone()))
+    }
+
+    /// Puts a value for as long as a lease, if another key is there. Says whether it was.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    pub async fn put_while(&mut self, there: &str, key: &str, value: &str, lease: &str) -> Result<bool, StoreError> {
+        let put = json!({ "request_put": { "key": encode(key), "value": encode(value), "lease": lease } });
+        let is_there = json!({ "key": encode(there), "target": "CREATE", "result": "GREATER", "create_revision": "0" });
+        let asked = json!({ "compare": [is_there], "success": [put] });
+        let answer = self.0.call_within(SHORT, "/v3/kv/txn", &asked).await?;
+        Ok(answer["succeeded"] == true)
+    }
+
     /// Deletes a key, be it there or not.
     ///
     /// # Errors

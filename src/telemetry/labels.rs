@@ -210,6 +210,8 @@ labels! {
         Serialize = "serialize",
         /// One proxy asks for what many want.
         Coalesce = "coalesce",
+        /// One proxy does a job for all.
+        Elect = "elect",
     }
 }
 

@@ -90,6 +90,9 @@ families! {
     FENCE_REJECTED = Counter "ringway_fence_rejected_total" ["route"] "Answers 409 or 412 to requests with a fencing token: the upstream has seen a higher one.";
     LOCK_QUARANTINE = Gauge "ringway_lock_quarantine_seconds" ["store"] "How long a store gives no locks because it may have forgotten some: it was started anew, or another server took over.";
     LOCK_WAITERS = Gauge "ringway_lock_waiters" ["use"] "Who waits for a lock now.";
+    LEADER = Gauge "ringway_leader" ["job"] "1 when this proxy is elected to do a job for its fleet (health_check/UPSTREAM), else 0.";
+    LEADER_TERMS = Counter "ringway_leader_terms_total" ["job"] "Times this proxy was elected.";
+    LEADER_SILENCE = Gauge "ringway_leader_silence_seconds" ["job"] "Time since the elected proxy was last heard; 0 for itself.";
     COALESCED = Counter "ringway_coalesced_total" ["route", "role"] "Requests of a route with coalesce, by how they got their answer: filler (an endpoint was asked, for others too), peer (the same, once another proxy of the fleet had ended), local (by another's exchange), for themselves by timeout, hit_for_miss, unshared, failed, bypass, full, and refused as the store is lost.";
     COALESCE_WAITING = Gauge "ringway_coalesce_waiting" ["route"] "Requests that wait for another's answer to begin.";
     RING_GENERATION = Gauge "ringway_ring_generation" [] "The published snapshot; rises with each change of settings or membership.";

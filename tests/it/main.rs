@@ -20,6 +20,7 @@ mod dashboard;
 mod differential;
 mod dns;
 mod drain;
+mod elect;
 mod explained_requests;
 mod faults;
 mod field_blocks;

@@ -1,6 +1,10 @@
 //! What stores are used for: the fleet, their own health, locks.
 use crate::base::clock;
 use crate::fleet::peers::Peers;
+use crate::health::check;
+use crate::health::check::Elect;
+use crate::lock::election::Role;
+use crate::lock::election::Seat;
 use crate::lock::standing::Standing;
 use crate::route::Route;
 use crate::route::coalesce;
@@ -83,6 +87,11 @@ pub(super) fn stores(exposition: &mut Exposition, snapshot: &Snapshot, fleet: Op
             .filter_map(|(route, serial)| Some((route.action.forward()?.coalesce.as_ref()?.stored.as_ref()?, serial)));
         let shared: Vec<_> = shared.map(|(stored, serial)| (stored.on_loss.as_str(), serial)).collect();
         degraded(series, LockUse::Coalesce, coalesce::OnLoss::ALL.map(coalesce::OnLoss::as_str), &shared);
+        let now = clock::now();
+        for mode in check::OnLoss::ALL.into_iter().filter(|_| seats(snapshot).next().is_some()) {
+            let is_alone = |(elect, seat): &(&Elect, &Seat)| elect.on_loss == mode && seat.role(now) == Role::Alone;
+            series.value(&[LockUse::Elect.as_str(), mode.as_str()], seats(snapshot).filter(is_alone).count() as f64);
+        }
     });
 }
 
@@ -90,7 +99,8 @@ pub(super) fn stores(exposition: &mut Exposition, snapshot: &Snapshot, fleet: Op
 fn standings(snapshot: &Snapshot) -> Vec<Arc<Standing>> {
     let mut standings: Vec<Arc<Standing>> = Vec::new();
     let serials = snapshot.serials.iter().chain(&snapshot.shared).flatten();
-    for standing in serials.filter_map(|serial| serial.service.standing()) {
+    let seats = seats(snapshot).filter_map(|(_, seat)| seat.service().standing());
+    for standing in serials.filter_map(|serial| serial.service.standing()).chain(seats) {
         if !standings.iter().any(|known| Arc::ptr_eq(known, standing)) {
             standings.push(standing.clone());
         }
@@ -110,6 +120,29 @@ fn routes<'a>(
 /// All workers' counts of locks.
 fn cells<'a>(serials: &[&'a Serial]) -> impl Iterator<Item = &'a LockCell> {
     serials.iter().flat_map(|serial| serial.stats.iter())
+}
+
+/// Places in elections.
+fn seats(snapshot: &Snapshot) -> impl Iterator<Item = (&Elect, &Seat)> {
+    snapshot.upstreams.iter().filter_map(|upstream| {
+        let elect = upstream.settings.health_check.as_ref()?.elect.as_ref()?;
+        Some((elect, &**upstream.election.as_ref()?))
+    })
+}
+
+/// Who does what for all.
+pub(super) fn elections(exposition: &mut Exposition, snapshot: &Snapshot) {
+    let now = clock::now();
+    let each = || seats(snapshot).map(|(_, seat)| (seat.job.as_str(), seat));
+    exposition.family(&metrics::LEADER, |series| {
+        each().for_each(|(job, seat)| series.value(&[job], f64::from(u8::from(seat.role(now) == Role::Elected))));
+    });
+    exposition.family(&metrics::LEADER_TERMS, |series| {
+        each().for_each(|(job, seat)| series.value(&[job], seat.terms.get() as f64));
+    });
+    exposition.family(&metrics::LEADER_SILENCE, |series| {
+        each().for_each(|(job, seat)| series.value(&[job], seat.silence(now).as_secs_f64()));
+    });
 }
 
 /// How many routes do without their store what their mode says, for each mode.

@@ -231,7 +231,10 @@ function degraded(status) {
   const lost = status.upstreams.filter((upstream) => upstream.discovery?.store && !upstream.discovery.store.up)
     .map((upstream) => `Upstream ${upstream.name}: store ${upstream.discovery.store.name} is lost, ${upstream.discovery.refuses ? "requests are refused" : "the last members serve"}.`);
   const box = byId("degraded");
-  const lines = [...turns, ...shared, ...lost];
+  const silent = { "check-locally": "this proxy checks for itself", freeze: "the last verdicts are kept" };
+  const unchecked = status.upstreams.filter((upstream) => upstream.elect?.degraded)
+    .map((upstream) => `Upstream ${upstream.name}: ${upstream.elect.store.up ? "no elected proxy is heard" : `store ${upstream.elect.store.name} is lost`}, ${silent[upstream.elect.degraded]}.`);
+  const lines = [...turns, ...shared, ...lost, ...unchecked];
   box.hidden = lines.length === 0;
   box.replaceChildren(...lines.map((line) => make("p", {}, line)));
 }

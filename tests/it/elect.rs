@@ -1,0 +1,248 @@
+//! One proxy of a fleet checks for all, by a real etcd: the others know what it found, and what to do when nobody tells them.
+use crate::dashboard;
+use crate::harness::etcd::Etcd;
+use crate::harness::origin::{Origin, Script};
+use crate::harness::program::{Ringway, command};
+use crate::harness::store::Server;
+use crate::harness::wait_for;
+use crate::skip;
+use ringway::base::clock;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+const JOB: &str = "ringway_leader{job=\"health_check/u\"}";
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// A fleet before two endpoints; its proxies are called by their numbers in what they ask.
+struct Fleet {
+    etcd: Etcd,
+    endpoints: [Origin; 2],
+    proxies: Vec<Option<Ringway>>,
+    mode: &'static str,
+}
+
+impl Fleet {
+    fn start(etcd: Etcd, count: usize, mode: &'static str) -> Self {
+        let endpoints = ["a", "b"].map(Origin::start);
+        let mut fleet = Self { etcd, endpoints, proxies: Vec::new(), mode };
+        for number in 0..count {
+            fleet.proxies.push(Some(Ringway::start(&fleet.config(number))));
+        }
+        fleet
+    }
+
+    fn config(&self, number: usize) -> String {
+        let [a, b] = &self.endpoints;
+        format!(
+            "[[route]]\nupstream = \"u\"\nkey = [\"path\"]\n[upstream.u]\npanic_below = \"0%\"\nendpoints = [\
+             {{ id = \"a\", address = \"{}\" }}, {{ id = \"b\", address = \"{}\" }}]\n\
+             [upstream.u.health_check]\nelect = \"e\"\non_store_loss = \"{}\"\ninterval = \"500ms\"\nfall = 1\nrise = 1\n\
+             headers = {{ x-probe = \"{number}\" }}\n\
+             [store.e]\nengine = \"etcd\"\nendpoints = [\"http://{}\"]\nlease_ttl = \"2s\"\n",
+            a.address, b.address, self.mode, self.etcd.address
+        )
+    }
+
+    fn running(&self) -> impl Iterator<Item = (usize, &Ringway)> {
+        self.proxies.iter().enumerate().filter_map(|(number, proxy)| Some((number, proxy.as_ref()?)))
+    }
+
+    fn proxy(&self, number: usize) -> &Ringway {
+        self.proxies[number].as_ref().expect("it runs")
+    }
+
+    /// Waits until one of these is elected.
+    #[track_caller]
+    fn elected_of(&self, among: &[usize]) -> usize {
+        wait_for("an election", || among.iter().copied().find(|number| self.proxy(*number).metrics().get(JOB) == 1.0))
+    }
+
+    #[track_caller]
+    fn elected(&self) -> usize {
+        let all: Vec<usize> = self.running().map(|(number, _)| number).collect();
+        self.elected_of(&all)
+    }
+
+    fn set_up(&self, endpoint: usize, is_up: bool) {
+        let status = if is_up { 200 } else { 500 };
+        self.endpoints[endpoint].script(Script { status, ..Script::default() });
+    }
+
+    /// Who asked an endpoint since so many questions, in order.
+    fn askers(&self, endpoint: usize, since: usize) -> Vec<usize> {
+        let seen = self.endpoints[endpoint].requests();
+        seen[since..].iter().map(|seen| seen.header("x-probe").unwrap().parse().unwrap()).collect()
+    }
+
+    fn asked(&self, endpoint: usize) -> usize {
+        self.endpoints[endpoint].requests().len()
+    }
+
+    /// Waits until an endpoint is up or down for all of these.
+    #[track_caller]
+    fn until(&self, among: &[usize], id: &str, is_up: bool) {
+        let name = format!("ringway_endpoint_up{{upstream=\"u\",endpoint=\"{id}\"}}");
+        let wanted = f64::from(u8::from(is_up));
+        wait_for(&format!("{id} to be {wanted}"), || {
+            among.iter().all(|number| self.proxy(*number).metrics().get(&name) == wanted).then_some(())
+        });
+    }
+
+    fn status(&self, number: usize) -> Value {
+        let status: Value =
+            serde_json::from_str(self.proxy(number).admin_get("/api/v1/status").unwrap().text()).unwrap();
+        status["upstreams"][0]["elect"].clone()
+    }
+
+    fn degraded(&self, number: usize) -> f64 {
+        let name = format!("ringway_cap_degraded{{use=\"elect\",mode=\"{}\"}}", self.mode);
+        self.proxy(number).metrics().get(&name)
+    }
+}
+
+#[test]
+fn one_proxy_asks_and_all_know_what_it_found() {
+    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+    let fleet = Fleet::start(etcd, 3, "check-locally");
+    let elected = fleet.elected();
+    assert_eq!(fleet.running().filter(|(_, proxy)| proxy.metrics().get(JOB) == 1.0).count(), 1);
+    let since = fleet.asked(0);
+    fleet.endpoints[0].wait_for_requests(since + 5);
+    assert_eq!(fleet.askers(0, since).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([elected]));
+    fleet.set_up(1, false);
+    fleet.until(&[0, 1, 2], "b", false);
+    for (number, proxy) in fleet.running() {
+        // What is wrong is known to all.
+        let status: Value = serde_json::from_str(proxy.admin_get("/api/v1/status").unwrap().text()).unwrap();
+        let problem = status["upstreams"][0]["endpoints"][1]["last_check"]["problem"].to_string();
+        assert!(problem.contains("500"), "{problem}");
+        let role = if number == elected { "elected" } else { "follows" };
+        assert_eq!(status["upstreams"][0]["elect"]["role"], role);
+        assert_eq!(proxy.metrics().sum("ringway_cap_degraded"), 0.0);
+    }
+    fleet.set_up(1, true);
+    fleet.until(&[0, 1, 2], "b", true);
+    let told = command(&["status", "--admin", &format!("http://{}", fleet.proxy(elected).admin)]);
+    assert!(String::from_utf8(told.stdout).unwrap().contains("health checks by this proxy for all, by store e"));
+    // A proxy that comes later knows at once, and asks nobody.
+    fleet.set_up(1, false);
+    fleet.until(&[0, 1, 2], "b", false);
+    let late = Ringway::start(&fleet.config(9));
+    wait_for("its first verdict", || {
+        (late.metrics().get("ringway_endpoint_up{upstream=\"u\",endpoint=\"b\"}") == 0.0).then_some(())
+    });
+    assert!(!fleet.askers(1, 0).contains(&9));
+}
+
+#[test]
+fn when_the_elected_is_killed_the_next_goes_on_with_what_was_known() {
+    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+    let mut fleet = Fleet::start(etcd, 3, "freeze");
+    fleet.set_up(1, false);
+    fleet.until(&[0, 1, 2], "b", false);
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let elected = fleet.elected();
+        let rest: Vec<usize> = fleet.running().map(|(number, _)| number).filter(|number| *number != elected).collect();
+        tokens.push(wait_for("its word", || fleet.status(rest[0])["token"].as_str().map(str::to_string)));
+        let mut gone = fleet.proxies[elected].take().unwrap();
+        gone.signal("KILL");
+        gone.wait();
+        let (began, since) = (clock::now(), fleet.asked(0));
+        fleet.endpoints[0].wait_for_requests(since + 1);
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(6), "a lease of two seconds, an interval, and a busy machine: {took:?}");
+        let next = fleet.elected_of(&rest);
+        assert!(fleet.askers(0, since).iter().all(|asker| *asker == next || *asker == elected));
+        // Nobody forgot that b is down: it would be up for those who know nothing.
+        fleet.until(&rest, "b", false);
+    }
+    let last = fleet.elected();
+    tokens.extend(fleet.etcd.keys("/ringway/elect/"));
+    assert!(tokens[0] < tokens[1] && tokens.len() == 3, "{tokens:?}");
+    fleet.set_up(1, true);
+    fleet.until(&[last], "b", true);
+}
+
+#[test]
+fn an_elected_that_ends_or_is_stopped_is_followed_by_one_other() {
+    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+    let mut fleet = Fleet::start(etcd, 3, "check-locally");
+    let first = fleet.elected();
+    fleet.proxy(first).signal("STOP");
+    let rest: Vec<usize> = (0..3).filter(|number| *number != first).collect();
+    let second = fleet.elected_of(&rest);
+    fleet.set_up(0, false);
+    fleet.until(&rest, "a", false);
+    fleet.proxy(first).signal("CONT");
+    // Woken up it knows that it is elected no more, and what the other has found.
+    wait_for("its insight", || (fleet.status(first)["role"] == "follows").then_some(()));
+    fleet.until(&[first], "a", false);
+    assert_eq!(fleet.running().filter(|(_, proxy)| proxy.metrics().get(JOB) == 1.0).count(), 1);
+    let since = fleet.asked(1);
+    fleet.endpoints[1].wait_for_requests(since + 3);
+    assert_eq!(fleet.askers(1, since).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([second]));
+    // One that ends gives way at once.
+    let mut gone = fleet.proxies[second].take().unwrap();
+    assert!(gone.stop().success());
+    let began = clock::now();
+    fleet.elected();
+    assert!(began.elapsed() < Duration::from_millis(1500), "no lease had to run out: {:?}", began.elapsed());
+}
+
+#[test]
+fn without_the_store_each_proxy_checks_for_itself() {
+    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+    let mut fleet = Fleet::start(etcd, 2, "check-locally");
+    fleet.elected();
+    assert_eq!((fleet.degraded(0), fleet.degraded(1)), (0.0, 0.0));
+    fleet.etcd.kill();
+    wait_for("both to ask", || (fleet.degraded(0) + fleet.degraded(1) == 2.0).then_some(()));
+    let since = fleet.asked(0);
+    wait_for("questions of both", || {
+        (fleet.askers(0, since).into_iter().collect::<BTreeSet<_>>() == BTreeSet::from([0, 1])).then_some(())
+    });
+    fleet.set_up(1, false);
+    fleet.until(&[0, 1], "b", false);
+    assert_eq!(fleet.status(0)["role"], "check-locally");
+    let told = command(&["status", "--admin", &format!("http://{}", fleet.proxy(0).admin)]);
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(
+        told.contains("store e is LOST, nobody was heard for") && told.contains(": this proxy checks for itself"),
+        "{told}"
+    );
+    if let Some(page) = dashboard::dom(&format!("http://{}/", fleet.proxy(0).admin)) {
+        assert!(page.contains("<p>Upstream u: store e is lost, this proxy checks for itself.</p>"), "{page}");
+    }
+    fleet.etcd.restart();
+    fleet.elected();
+    wait_for("the store", || (fleet.degraded(0) + fleet.degraded(1) == 0.0).then_some(()));
+    let since = fleet.asked(0);
+    fleet.endpoints[0].wait_for_requests(since + 3);
+    // A question that was under way when one of them stopped asking may still come.
+    assert_eq!(fleet.askers(0, since + 1).into_iter().collect::<BTreeSet<_>>().len(), 1);
+}
+
+#[test]
+fn without_the_store_the_last_verdicts_are_kept_where_that_is_wanted() {
+    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+    let mut fleet = Fleet::start(etcd, 2, "freeze");
+    fleet.set_up(1, false);
+    fleet.until(&[0, 1], "b", false);
+    fleet.etcd.kill();
+    wait_for("both to stop", || (fleet.degraded(0) + fleet.degraded(1) == 2.0).then_some(()));
+    fleet.set_up(1, true);
+    let since = wait_for("the last question", || {
+        let since = fleet.asked(1);
+        thread::sleep(2 * INTERVAL);
+        (fleet.asked(1) == since).then_some(since)
+    });
+    fleet.until(&[0, 1], "b", false);
+    assert_eq!(fleet.asked(1), since);
+    assert_eq!(fleet.status(0)["role"], "freeze");
+    fleet.etcd.restart();
+    fleet.until(&[0, 1], "b", true);
+    wait_for("the store", || (fleet.degraded(0) + fleet.degraded(1) == 0.0).then_some(()));
+}

@@ -255,11 +255,43 @@ impl Seat {
         let Ok(Word { token, by, found }) = serde_json::from_slice(text) else {
             return tracing::warn!(job = self.job, "What is published in the store cannot be read.");
         };
-        // Whoever has a lower one was elected before, and may not know that it is over.
-        if seen.told.as_ref().is_some_and(|told| told.token > token) {
+        // Whoever has a lower one was elected before, and may not know that it is over; unless nobody else is heard any more, as when
+        // the store is another one now.
+        let is_silent = seen.heard.elapsed() > PATIENCE * self.every;
+        if !is_silent && seen.told.as_ref().is_some_and(|told| told.token > token) {
             return tracing::warn!(job = self.job, token, "What an outdated proxy tells is not heard.");
         }
         let number = seen.told.as_ref().map_or(0, |told| told.number) + 1;
         (seen.heard, seen.told) = (clock::now(), Some(Told { number, token, by, found }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::line::Lines;
+    use crate::lock::token::Tokens;
+    use crate::telemetry::labels::LockUse;
+
+    #[test]
+    fn what_is_told_is_heard_once_and_from_nobody_who_was_elected_before() {
+        let service = Service::here(Arc::new(Lines::default()), Arc::new(Tokens::default()));
+        let key = LockKey::new(LockUse::Elect, &[b"j"]);
+        let seat = Seat::new("j".into(), key, "a".into(), Duration::ZERO, Arc::new(service));
+        let word = |token: &str| format!("{{\"token\":\"{token}\",\"by\":\"b\",\"found\":{{}}}}").into_bytes();
+        seat.hear(1, &word("5"));
+        assert_eq!((seat.last_number(), seat.told().unwrap().token), (1, "5".into()));
+        seat.hear(1, &word("6"));
+        seat.hear(2, b"nonsense");
+        seat.hear(3, &word("4"));
+        assert_eq!(seat.last_number(), 1, "read already, unreadable, outdated");
+        seat.hear(4, &word("5"));
+        seat.hear(5, &word("6"));
+        assert_eq!((seat.last_number(), seat.role(clock::now())), (3, Role::Follows));
+        let late = clock::now() + 4 * MIN_EVERY;
+        assert_eq!(seat.role(late), Role::Alone);
+        seat.seen().heard = clock::now().checked_sub(4 * MIN_EVERY).unwrap();
+        seat.hear(6, &word("1"));
+        assert_eq!(seat.told().unwrap().token, "1", "of a store that is another one");
     }
 }

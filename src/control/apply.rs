@@ -240,7 +240,10 @@ pub fn mask_of(group: &Group) -> Mask {
         open += usize::from(*availability == Availability::Open);
     }
     let is_panic = floor::is_panic(eligible, open, group.settings.panic_below);
-    Mask::new(slots, is_panic)
+    let is_sound = |known: &Known| known.is_draining && known.is_sound();
+    let sound = group.members.values().enumerate().filter(|(_, known)| is_sound(known));
+    let sound = sound.map(|(slot, _)| Slot(slot as u32)).collect();
+    Mask::new(slots, is_panic).with_sound(sound)
 }
 
 fn report_panic(group: &Group, mask: &Mask) {

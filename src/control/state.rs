@@ -184,6 +184,11 @@ impl Known {
         }
     }
 
+    /// Whether its health speaks for it, whatever an operator wants.
+    pub fn is_sound(&self) -> bool {
+        !self.threshold.is_down() && !self.ejection.is_out() && !self.endpoint.addresses.is_empty()
+    }
+
     /// Whether it may get requests.
     pub fn availability(&self) -> Availability {
         match Availability::of(self.threshold.is_down(), self.ejection.is_out(), self.is_draining && !self.is_leaving())

@@ -52,7 +52,8 @@ impl Era {
 }
 
 impl Past {
-    /// The last one to own a key before `owner` did, if that was within the window and it may be asked now.
+    /// The last one to own a key before `owner` did, if that was within the window and it may be asked now: one that an operator has
+    /// sent away has what it had.
     pub fn previous(&self, upstream: &Upstream, key_hash: u64, owner: Slot, now: Instant) -> Option<Slot> {
         let horizon = now.checked_sub(self.window)?;
         let owner = upstream.ring.id(owner);
@@ -63,7 +64,7 @@ impl Past {
         let mut moments = began.into_iter().chain(moments);
         moments.find_map(|(era, at)| {
             let previous = era.owner(key_hash, at).filter(|previous| *previous != owner)?;
-            upstream.ring.slot(previous).filter(|slot| upstream.mask.is_open(*slot))
+            upstream.ring.slot(previous).filter(|slot| upstream.mask.may_lend(*slot))
         })
     }
 }

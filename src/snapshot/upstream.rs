@@ -91,12 +91,24 @@ pub struct RingChange {
 pub struct Mask {
     slots: Vec<Availability>,
     panic: bool,
+    /// Those that nothing but an operator's wish leaves out.
+    sound: Vec<Slot>,
 }
 
 impl Mask {
     /// A mask by slot; with `panic` verdicts are ignored, since too few are left. Slots that are not named are open.
     pub fn new(slots: Vec<Availability>, panic: bool) -> Self {
-        Self { slots, panic }
+        Self { slots, panic, sound: Vec::new() }
+    }
+
+    /// The same, where nothing but an operator's wish leaves these out.
+    pub fn with_sound(self, sound: Vec<Slot>) -> Self {
+        Self { sound, ..self }
+    }
+
+    /// Whether this slot may be asked for what it has, be it that it gets nothing new.
+    pub fn may_lend(&self, slot: Slot) -> bool {
+        self.is_open(slot) || self.sound.contains(&slot)
     }
 
     /// Whether this slot may get requests.

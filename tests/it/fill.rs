@@ -1,7 +1,7 @@
 //! A cache that fetches through Ringway what it has only just come to own gets it from the cache that owned it before.
 use crate::harness::http::Client;
 use crate::harness::origin::{Body, Origin, Script, Seen};
-use crate::harness::program::Ringway;
+use crate::harness::program::{Ringway, command};
 use crate::harness::varnish::Varnish;
 use crate::harness::{free_address, wait_for};
 use crate::hashing::{fleet, upstream};
@@ -19,8 +19,13 @@ struct Fleet {
 
 impl Fleet {
     fn start(caches: &str) -> Self {
+        Self::start_with(caches, "0s")
+    }
+
+    fn start_with(caches: &str, ramp: &str) -> Self {
         let (origin, fill) = (Origin::start("origin"), free_address());
-        let ringway = Ringway::start(&config(caches, &origin, fill));
+        let ramped = format!("transition = {{ ramp = \"{ramp}\", ");
+        let ringway = Ringway::start(&config(caches, &origin, fill).replacen("transition = { ", &ramped, 1));
         Self { ringway, origin, fill }
     }
 
@@ -167,6 +172,33 @@ fn what_a_stand_in_has_gathered_goes_to_the_cache_that_is_back() {
     wait_for("c to be up", || is("up"));
     assert_eq!(fleet.owners(), before);
     assert_eq!(fleet.fetch(&format!("/{key}"), &[]), stood_in[key]);
+}
+
+#[test]
+fn what_a_drained_cache_has_goes_to_those_who_own_it_now_while_it_is_well() {
+    let (mut caches, toml) = fleet(&["a", "b", "c"]);
+    let check = "[upstream.u.health_check]\ninterval = \"20ms\"\n";
+    let fleet = Fleet::start_with(&format!("{toml}{check}"), "200ms");
+    let before = fleet.owners();
+    let admin = format!("http://{}", fleet.ringway.admin);
+    let drained = command(&["drain", "u/c", "--wait", "--admin", &admin]);
+    assert_eq!(drained.status.code(), Some(0), "{}", String::from_utf8_lossy(&drained.stderr));
+    let after = fleet.owners();
+    assert!(after.iter().all(|owner| owner != "c"));
+    for (key, (before, after)) in before.iter().zip(&after).enumerate() {
+        let expected = if before == after { "origin" } else { "c" };
+        assert_eq!(fleet.fetch(&format!("/{key}"), &[]), expected, "/{key}, which {after} owns now");
+    }
+    let key = (0..KEYS).find(|key| before[*key] == "c").unwrap();
+    // Once it has ended it is not waited for any more.
+    caches[2].stop();
+    wait_for("c to be known as gone", || {
+        let answer = fleet.fetch(&format!("/{key}"), &[]);
+        assert_eq!(answer, "origin");
+        let failed = fleet.fills("failed");
+        fleet.fetch(&format!("/{key}"), &[]);
+        (fleet.fills("failed") == failed).then_some(())
+    });
 }
 
 #[test]

@@ -89,6 +89,8 @@ pub struct Reckoner {
     takes_all: bool,
     /// The upstreams' names and rings, in the order given.
     pub rings: Vec<(String, Ring)>,
+    /// The listener of lines that do not tell theirs: the first that a route names.
+    first_listener: Vec<u8>,
     listener: ListenerName,
     head: Head,
     scratch: Vec<u8>,
@@ -125,6 +127,10 @@ impl Reckoner {
             routes: RouteTable::new(routes.to_vec())?,
             keys,
             rings,
+            first_listener: routes
+                .iter()
+                .find_map(|route| route.matcher.listeners.first())
+                .map_or_else(Vec::new, |listener| listener.as_str().into()),
             listener: ListenerName::new(""),
             head: Head::default(),
             scratch: Vec::new(),
@@ -171,7 +177,7 @@ impl Reckoner {
             let named = line.route.and_then(|name| self.by_name.get(name));
             return named.map(|index| Some(*index)).ok_or(Lack::Route);
         }
-        let listener = line.listener.unwrap_or_default();
+        let listener = line.listener.unwrap_or(&self.first_listener);
         if listener != self.listener.as_str().as_bytes() {
             self.listener = ListenerName::new(&String::from_utf8_lossy(listener));
         }

@@ -31,9 +31,8 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<u8> {
                 return Ok(WRONG);
             }
         };
-        let bounds: Vec<_> = config.upstreams.iter().map(|upstream| upstream.load_bound).collect();
         let reckoner = Reckoner::new(&config.routes, &config.upstreams)?;
-        replays.push(Replay::new(reckoner, &bounds, args.cache_size.map(|size| size.0)));
+        replays.push(Replay::new(reckoner, &config.upstreams, args.cache_size.map(|size| size.0)));
     }
     let started = clock::now();
     let mut counted = Counted::default();
@@ -113,7 +112,8 @@ fn print_upstream(name: &str, reports: &[(String, Report)]) {
     tell("  hit ratio", &|it| optional(it.hit_ratio, percent));
     tell("  of bytes", &|it| optional(it.byte_hit_ratio, percent));
     tell("  to the origin", &|it| optional(it.origin_requests, |requests| requests.to_string()));
-    tell("  overflow, about", &|it| optional(it.overflow, percent));
+    tell("  hot, elsewhere", &|it| optional(it.hot_replica, percent));
+    tell("  overflow", &|it| optional(it.overflow, percent));
     for (name_of, report) in reports {
         let Some(upstream) = report.upstreams.iter().find(|upstream| upstream.upstream == name) else { continue };
         print_details(name_of, upstream);

@@ -8,6 +8,8 @@ use memchr::memchr2;
 pub struct LogLine<'a> {
     /// The second it was written in, in whatever form.
     pub second: &'a [u8],
+    /// The milliseconds of it, by Ringway alone.
+    pub millis: u16,
     /// The listener's name, by Ringway alone.
     pub listener: Option<&'a [u8]>,
     /// The route's name, by Ringway alone.
@@ -83,7 +85,10 @@ fn json<'a>(line: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<LogLine<'a>> {
 impl<'a> LogLine<'a> {
     fn text(&mut self, name: &[u8], value: &'a [u8]) {
         match name {
-            b"time" => self.second = value.get(..19).unwrap_or(value),
+            b"time" => {
+                self.second = value.get(..19).unwrap_or(value);
+                self.millis = value.get(20..23).and_then(decimal).unwrap_or(0) as u16;
+            }
             b"listener" => self.listener = Some(value),
             b"route" => self.route = Some(value),
             b"upstream" => self.upstream = Some(value),
@@ -236,6 +241,7 @@ mod tests {
             assert_eq!((line.key_hash, line.key_source), (Some(255), Some(&b"path"[..])));
             assert_eq!((line.upstream, line.client_ip), (Some(&b"cache"[..]), &b"10.0.0.1"[..]));
             assert_eq!((line.second, line.host), (&b"2023-11-14T22:13:20"[..], Some(&b"example.com"[..])));
+            assert_eq!(line.millis, 123);
         });
     }
 

@@ -85,7 +85,10 @@ fn logs_of_other_servers_are_read_as_far_as_they_go() {
             "endpoints = [{ id = \"a\", address = \"10.0.0.1:80\" }, { id = \"b\", address = \"10.0.0.2:80\" }]";
         format!("{listen}[[route]]\nupstream = \"u\"\nkey = [\"{key}\"]\n[upstream.u]\n{endpoints}\n")
     };
-    let by_path = written(folder.path(), "path.toml", &config("path"));
+    // Such logs tell no listener: it is taken to be the first that a route names.
+    let named = config("path").replace("[[listener]]", "[[listener]]\nname = \"l\"");
+    let named = named.replace("[[route]]", "[[route]]\nlisteners = [\"l\"]");
+    let by_path = written(folder.path(), "path.toml", &named);
     let by_field = written(folder.path(), "field.toml", &config("header:x-user"));
     let line =
         |n: usize| format!("10.0.0.9 - - [10/Oct/2000:13:55:36 -0700] \"GET /{n} HTTP/1.1\" 200 100 \"-\" \"x\"\n");

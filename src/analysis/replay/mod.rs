@@ -1,5 +1,7 @@
-//! A log played through a configuration: how busy each endpoint would be, what caches of a size would answer, which keys are hot,
-//! what the load bound would send on. Pure: lines come in, numbers come out.
+//! A log played through a configuration: how busy each endpoint would be, what caches of a size would answer, which keys are hot and
+//! shared, what the load bound sends on. Pure: lines come in, numbers come out.
+mod crowd;
+mod load;
 mod lru;
 mod report;
 
@@ -12,12 +14,13 @@ use crate::analysis::reckon::Lack;
 use crate::analysis::reckon::Reckoned;
 use crate::analysis::reckon::Reckoner;
 use crate::base::hash::PlacementHash;
-use crate::base::units::Ratio;
 use crate::hotkeys::Sketch;
 use crate::ring::Ring;
 use crate::ring::Slot;
-use crate::ring::bounded;
+use crate::snapshot::settings::Upstream;
 use crate::telemetry::log_line::LogLine;
+use load::Chosen;
+use load::Load;
 use lru::Lru;
 
 /// Keys that are told as the hottest.
@@ -32,7 +35,6 @@ const OBJECTS: PlacementHash = PlacementHash::Seeded(0x0b1e_c755);
 pub struct Replay {
     reckoner: Reckoner,
     upstreams: Vec<Group>,
-    second: Vec<u8>,
     name: Vec<u8>,
     has_durations: bool,
     elsewhere: u64,
@@ -43,13 +45,13 @@ pub struct Replay {
 /// What one upstream has seen.
 #[derive(Debug)]
 struct Group {
-    bound: Option<Ratio>,
+    load: Load,
     endpoints: Vec<Server>,
     weight: f64,
     keyless: u64,
-    /// Requests in flight at one time in the second that runs, on the mean.
-    busy: f64,
-    overflow: f64,
+    /// Requests that others than their owners served: of hot keys, and since somebody was over the bound.
+    hot_replica: u64,
+    overflow: u64,
     sketch: Sketch,
     /// Where each of the hottest keys was asked for, by its place in the sketch.
     examples: Vec<String>,
@@ -67,19 +69,15 @@ struct Server {
     cacheable_bytes: u64,
     hit_bytes: u64,
     cache: Option<Lru>,
-    busy: f64,
-    requests_in_second: u64,
 }
 
 impl Replay {
-    /// One for a configuration; `bounds` are the load bounds of its upstreams, in the reckoner's order. With a size, each endpoint has a
-    /// cache of so many bytes.
-    pub fn new(reckoner: Reckoner, bounds: &[Option<Ratio>], cache: Option<u64>) -> Self {
-        let group = |((_, ring), bound): (&(String, Ring), &Option<Ratio>)| Group::new(ring, *bound, cache);
+    /// One for a configuration's upstreams, in the reckoner's order. With a size, each endpoint has a cache of so many bytes.
+    pub fn new(reckoner: Reckoner, upstreams: &[Upstream], cache: Option<u64>) -> Self {
+        let group = |((_, ring), settings): (&(String, Ring), &Upstream)| Group::new(ring, settings, cache);
         Self {
-            upstreams: reckoner.rings.iter().zip(bounds).map(group).collect(),
+            upstreams: reckoner.rings.iter().zip(upstreams).map(group).collect(),
             reckoner,
-            second: Vec::new(),
             name: Vec::new(),
             has_durations: false,
             elsewhere: 0,
@@ -90,11 +88,6 @@ impl Replay {
 
     /// Plays a line.
     pub fn add(&mut self, line: &LogLine<'_>) {
-        if line.second != self.second.as_slice() {
-            self.second.clear();
-            self.second.extend_from_slice(line.second);
-            self.upstreams.iter_mut().for_each(Group::end_second);
-        }
         let (upstream, hash) = match self.reckoner.reckon(line) {
             Reckoned::Keyed(upstream, hash) => (upstream, hash),
             Reckoned::Keyless(upstream) => return self.upstreams[upstream].keyless += 1,
@@ -106,7 +99,9 @@ impl Replay {
                 return self.unknown += 1;
             }
         };
-        let Some(slot) = self.reckoner.rings[upstream].1.owner(hash) else { return self.elsewhere += 1 };
+        let group = &mut self.upstreams[upstream];
+        let chosen = group.load.choose(&self.reckoner.rings[upstream].1, hash, line);
+        let Some(chosen) = chosen else { return self.elsewhere += 1 };
         self.has_durations |= line.duration_ms.is_some();
         let object = is_cacheable(line).then(|| {
             self.name.clear();
@@ -115,7 +110,7 @@ impl Replay {
             self.name.extend_from_slice(line.target);
             OBJECTS.hash(&self.name)
         });
-        self.upstreams[upstream].serve(slot, line, hash, object);
+        group.serve(chosen, line, hash, object);
     }
 }
 
@@ -126,7 +121,7 @@ fn is_cacheable(line: &LogLine<'_>) -> bool {
 }
 
 impl Group {
-    fn new(ring: &Ring, bound: Option<Ratio>, cache: Option<u64>) -> Self {
+    fn new(ring: &Ring, settings: &Upstream, cache: Option<u64>) -> Self {
         let server = |weight: u32| Server {
             weight: f64::from(weight),
             requests: 0,
@@ -136,22 +131,26 @@ impl Group {
             cacheable_bytes: 0,
             hit_bytes: 0,
             cache: cache.map(Lru::new),
-            busy: 0.0,
-            requests_in_second: 0,
         };
         Self {
-            bound,
+            load: Load::new(ring, settings.load_bound, settings.hot_keys),
             endpoints: ring.members().iter().map(|member| server(member.weight)).collect(),
             weight: ring.members().iter().map(|member| f64::from(member.weight)).sum(),
             keyless: 0,
-            busy: 0.0,
-            overflow: 0.0,
+            hot_replica: 0,
+            overflow: 0,
             sketch: Sketch::new(HOTTEST),
             examples: Vec::new(),
         }
     }
 
-    fn serve(&mut self, slot: Slot, line: &LogLine<'_>, hash: u64, object: Option<u64>) {
+    fn serve(&mut self, chosen: (Slot, Chosen), line: &LogLine<'_>, hash: u64, object: Option<u64>) {
+        let (slot, why) = chosen;
+        match why {
+            Chosen::Owner => {}
+            Chosen::HotReplica => self.hot_replica += 1,
+            Chosen::Overflow => self.overflow += 1,
+        }
         let server = &mut self.endpoints[slot.0 as usize];
         server.requests += 1;
         server.bytes += line.bytes;
@@ -163,11 +162,6 @@ impl Group {
                 server.hit_bytes += line.bytes;
             }
         }
-        // In a second, the mean number in flight is the sum of the seconds that requests took.
-        let busy = line.duration_ms.unwrap_or(0.0) / 1000.0;
-        server.busy += busy;
-        server.requests_in_second += 1;
-        self.busy += busy;
         if let (_, Some(place)) = self.sketch.add(hash) {
             if self.examples.len() <= place {
                 self.examples.resize_with(place + 1, String::new);
@@ -177,21 +171,5 @@ impl Group {
             let end = line.target.len().min(EXAMPLE);
             line.target[..end].iter().for_each(|byte| example.extend(byte.escape_ascii().map(char::from)));
         }
-    }
-
-    /// What the load bound would have sent on in the second that has ended.
-    fn end_second(&mut self) {
-        let bound = self.bound.map(|bound| bound.0);
-        for server in &mut self.endpoints {
-            if let Some(bound) = bound {
-                let mean = self.busy * server.weight / self.weight.max(1.0);
-                let most = bounded::most(bound, mean);
-                if server.busy > most {
-                    self.overflow += server.requests_in_second as f64 * (server.busy - most) / server.busy;
-                }
-            }
-            (server.busy, server.requests_in_second) = (0.0, 0);
-        }
-        self.busy = 0.0;
     }
 }

@@ -26,7 +26,7 @@ pub struct Report {
 pub struct UpstreamReport {
     /// Its name.
     pub upstream: String,
-    /// Requests that one of its endpoints owns.
+    /// Requests that one of its endpoints serves.
     pub requests: u64,
     /// Requests without a key: the less busy of two at random.
     pub keyless: u64,
@@ -40,7 +40,9 @@ pub struct UpstreamReport {
     pub byte_hit_ratio: Option<f64>,
     /// Requests that would go to the origin.
     pub origin_requests: Option<u64>,
-    /// Share of requests that the load bound would send on, estimated by seconds; absent where it is off or the log has no durations.
+    /// Share of requests of hot keys that another one of their replicas serves than the owner; absent where keys are not spread.
+    pub hot_replica: Option<f64>,
+    /// Share of requests that the load bound sends on; absent where it is off or the log has no durations.
     pub overflow: Option<f64>,
     /// The hottest keys, the hottest first.
     pub hot_keys: Vec<HotKey>,
@@ -66,7 +68,7 @@ pub struct HotKey {
 pub struct EndpointReport {
     /// Its id.
     pub id: String,
-    /// Requests it owns.
+    /// Requests it serves.
     pub requests: u64,
     /// Its share of the upstream's requests.
     pub share: f64,
@@ -80,8 +82,7 @@ pub struct EndpointReport {
 
 impl Replay {
     /// What it came to.
-    pub fn finish(mut self) -> Report {
-        self.upstreams.iter_mut().for_each(Group::end_second);
+    pub fn finish(self) -> Report {
         let upstreams: Vec<UpstreamReport> = self
             .reckoner
             .rings
@@ -134,7 +135,8 @@ fn upstream(name: &str, ring: &Ring, group: &Group, has_durations: bool) -> Upst
         hit_ratio: has_cache.then(|| share(hits, cacheable)),
         byte_hit_ratio: has_cache.then(|| share(sum(|server| server.hit_bytes), sum(|server| server.cacheable_bytes))),
         origin_requests: has_cache.then(|| requests - hits),
-        overflow: (group.bound.is_some() && has_durations).then(|| group.overflow / requests.max(1) as f64),
+        hot_replica: group.load.spreads().then(|| share(group.hot_replica, requests)),
+        overflow: (group.load.is_bounded() && has_durations).then(|| share(group.overflow, requests)),
         hot_keys: hot_keys(ring, group),
         endpoints,
     }

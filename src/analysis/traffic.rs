@@ -34,7 +34,7 @@ pub struct Traffic {
 }
 
 /// The requests of one endpoint.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct EndpointTraffic {
     /// Its upstream.
     pub upstream: String,

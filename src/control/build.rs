@@ -37,6 +37,7 @@ use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::endpoint::LastCheck;
 use crate::snapshot::gate::Gate;
 use crate::snapshot::places::Places;
+use crate::snapshot::sample;
 use crate::snapshot::settings;
 use crate::snapshot::upstream::Balance;
 use crate::snapshot::upstream::Mask;
@@ -100,6 +101,7 @@ pub fn build(
         group.membership = state.memberships.get(&settings.name).filter(|_| is_discovered).cloned();
         group.is_lost &= is_discovered;
         group.election = election(state, &desired, settings)?;
+        group.key_kind = sample::kind(&settings.name, &settings.ring, &desired.routes);
         let breach = before.and_then(|before| guard::breach(&before.settings.guard, before, &group));
         breaches.extend(breach.map(|breach| (settings.name.clone(), breach)));
         group.remember_for(desired.fill_window(settings), before.and_then(|before| before.past.as_ref()), now);
@@ -282,6 +284,7 @@ fn build_group(
         transition: None,
         heat: None,
         past: None,
+        key_kind: before.map_or(0, |before| before.key_kind),
         budget: before.map_or_else(Default::default, |before| before.budget.clone()),
         stats: before.map_or_else(|| Arc::new(PerWorker::new(workers)), |before| before.stats.clone()),
         membership: None,
@@ -388,6 +391,7 @@ fn upstream_of(group: &Group) -> Upstream {
         heat: group.heat.as_ref().map(|known| known.view.clone()),
         transition: group.transition.clone(),
         past: group.past.clone(),
+        key_kind: group.key_kind,
         budget: group.budget.clone(),
         stats: group.stats.clone(),
         membership: group.membership.clone(),

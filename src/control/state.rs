@@ -133,6 +133,8 @@ pub struct Group {
     pub heat: Option<heat::Known>,
     /// Who owned which key a moment ago, if a route fills its caches.
     pub past: Option<Past>,
+    /// What its keys are made of.
+    pub key_kind: u64,
     /// Its retries.
     pub budget: Arc<RetryBudget>,
     /// Its counters.

@@ -59,7 +59,11 @@ pub async fn run<D: Downstream>(
     upstream: &Upstream,
     mut body: Box<RequestBody<D>>,
 ) -> Result<Answer<D>, ProxyError> {
-    upstream.stats.of(proxy.worker.index).requests.add(1);
+    let stats = upstream.stats.of(proxy.worker.index);
+    stats.requests.add(1);
+    if let Some(extracted) = &ctx.key {
+        stats.sample.note(extracted.key.0, upstream.key_kind, ctx.started);
+    }
     if upstream.is_lost {
         return Err(ProxyError::new(Kind::StoreLost));
     }

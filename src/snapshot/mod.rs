@@ -7,6 +7,7 @@ pub mod heat;
 pub mod membership;
 pub mod past;
 pub mod places;
+pub mod sample;
 pub mod settings;
 pub mod stats;
 pub mod transition;

@@ -1,4 +1,5 @@
 //! Counters that outlive swaps: a new snapshot holds the same ones as the last. Each worker writes its own cells only.
+use crate::snapshot::sample::Sample;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::cells::Gauge;
 use crate::telemetry::cells::HistogramCells;
@@ -86,6 +87,8 @@ pub struct UpstreamCell {
     pub retries: [Counter; RetryReason::ALL.len()],
     /// Retries that the budget refused.
     pub budget_exhausted: Counter,
+    /// Keys of its last minute.
+    pub sample: Sample,
 }
 
 /// One worker's count of an endpoint.

@@ -42,6 +42,8 @@ pub struct Upstream {
     pub transition: Option<Arc<Transition>>,
     /// Who owned which key a moment ago; nothing unless a route fills its caches.
     pub past: Option<Past>,
+    /// What its keys are made of, see [`crate::snapshot::sample::kind`].
+    pub key_kind: u64,
     /// Retries granted, over all workers.
     pub budget: Arc<RetryBudget>,
     /// Its counters.

@@ -76,6 +76,56 @@ fn the_traffic_that_a_plan_says_moves_is_the_traffic_that_moves() {
     }
 }
 
+/// Answers that each endpoint has given so far, by its id.
+fn answered(ringway: &Ringway) -> BTreeMap<String, u64> {
+    let metrics = ringway.metrics();
+    let of = |id: &str| metrics.sum_of("ringway_upstream_requests_total", &[("endpoint", id)]) as u64;
+    ["a", "b", "c", "d"].map(|id| (id.to_string(), of(id))).into()
+}
+
+fn since(before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    now.iter().map(|(id, count)| (id.clone(), count - before[id])).collect()
+}
+
+#[test]
+fn what_a_running_proxy_says_of_its_traffic_is_what_the_change_then_does() {
+    let (origins, three) = fleet(&["a", "b", "c"]);
+    let (more, _) = fleet(&["d"]);
+    let four = upstream(&origins.iter().chain(&more).collect::<Vec<_>>());
+    let config = |upstream: &str| format!("[[listener]]\naddress = \"LISTEN\"\n{ROUTE}{upstream}");
+    let ringway = Ringway::start(&config(&three));
+    let plan = |text: &str| -> Value {
+        let text = text.replace("LISTEN", "127.0.0.1:0");
+        serde_json::from_str(ringway.admin_post("/api/v1/plan", &text).unwrap().text()).unwrap()
+    };
+    assert!(plan(&config(&four))["live"][0]["why"].as_str().unwrap().contains("no request with a key was seen"));
+    let nothing = answered(&ringway);
+    let before = ask(&ringway);
+    let live = plan(&config(&four))["live"][0].clone();
+    let first = answered(&ringway);
+    ringway.rewrite_config(&config(&four));
+    let after = ask(&ringway);
+    let second = since(&first, &answered(&ringway));
+    let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count() as f64 / 600.0;
+
+    // Six hundred are a little more than what is kept without a choice.
+    let seen = live["requests"].as_f64().unwrap();
+    assert!((510.0..=600.0).contains(&seen) && live["why"].is_null(), "{live}");
+    assert!((live["moved"].as_f64().unwrap() - moved).abs() <= 90.0 / 600.0, "{moved} in truth: {live}");
+    for endpoint in live["endpoints"].as_array().unwrap() {
+        let id = endpoint["id"].as_str().unwrap();
+        for (side, counted) in [("before", &since(&nothing, &first)), ("after", &second)] {
+            let (told, truth) = (endpoint[side].as_f64().unwrap(), counted[id] as f64);
+            assert!(told <= truth && truth - told <= 600.0 - seen, "{id} {side}: {truth} in truth: {live}");
+        }
+    }
+    // Other keys, another seed: hashes of these say nothing.
+    for (part, other) in [("[upstream.u]", "[upstream.u]\nring = { seed = 7 }"), ("header:x-user", "host")] {
+        let told = plan(&config(&four).replace(part, other));
+        assert!(told["live"][0]["why"].as_str().is_some_and(|why| why.contains("other keys")), "{told}");
+    }
+}
+
 #[test]
 fn logs_of_other_servers_are_read_as_far_as_they_go() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,11 @@
 //! Two configurations to what moves between them: of the key space, exactly, by upstream and endpoint. Pure: files are not known
 //! here, and nothing is changed.
 mod handover;
+mod live;
 mod world;
 
+pub use live::LiveTraffic;
+pub use live::Seen;
 pub use world::World;
 pub use world::WorldError;
 
@@ -31,6 +34,8 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// What moves of a log's requests, when there is one.
     pub traffic: Option<Traffic>,
+    /// What moves of the running proxy's last requests, by upstream; empty when it is not a running proxy that plans.
+    pub live: Vec<LiveTraffic>,
 }
 
 /// Before and after; absent where there is nothing to tell.
@@ -123,7 +128,7 @@ impl Plan {
             names.into_iter().map(|name| upstream(name, before.rings.get(name), after.rings.get(name))).collect();
         let routes = routes(before, after);
         let moved = upstreams.iter().map(|upstream| upstream.moved).chain(routes.iter().map(|route| route.moved));
-        Self { moved: moved.fold(0.0, f64::max), upstreams, routes, traffic: None }
+        Self { moved: moved.fold(0.0, f64::max), upstreams, routes, traffic: None, live: Vec::new() }
     }
 }
 

@@ -94,8 +94,9 @@ pub fn lease(
             }
             return lease.min(redis.max_lease);
         }
-        Some(Some(engine)) if engine != Engine::Etcd => {
-            let message = format!("\"{}\" is {}, but locks go through etcd or redis", store.value, engine.name());
+        Some(Some(engine)) if !matches!(engine, Engine::Etcd | Engine::Zookeeper) => {
+            let message =
+                format!("\"{}\" is {}, but locks go through etcd, redis or zookeeper", store.value, engine.name());
             reader.problem(&store.place, message);
         }
         Some(_) => {}

@@ -20,6 +20,7 @@ pub mod standing;
 pub mod term;
 pub mod token;
 mod waiters;
+pub mod zookeeper;
 
 #[cfg(test)]
 mod tests;

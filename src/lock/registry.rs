@@ -11,6 +11,7 @@ use super::room::Room;
 use super::service::Service;
 use super::standing::Standing;
 use super::token::Tokens;
+use super::zookeeper::Zookeeper;
 use crate::base::clock;
 use crate::store::settings::Engine;
 use crate::store::settings::Settings;
@@ -129,6 +130,7 @@ fn engine(store: &Arc<Settings>, lease: Duration, standing: Arc<Standing>) -> Ar
         Engine::Etcd => Arc::new(Etcd::new(store.clone(), lease, standing)),
         #[cfg(feature = "store-redis")]
         Engine::Redis(own) => Arc::new(Redis::new(store.clone(), own, lease, standing)),
+        Engine::Zookeeper => Arc::new(Zookeeper::new(store.clone(), lease, standing)),
         engine => Arc::new(LeftOut { engine: engine.name(), standing }),
     }
 }

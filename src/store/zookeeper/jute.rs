@@ -12,6 +12,8 @@ pub mod op {
     pub const EXISTS: i32 = 3;
     /// Asks for a node's value.
     pub const GET: i32 = 4;
+    /// Gives a node another value.
+    pub const SET: i32 = 5;
     /// Has a server catch up with the leader.
     pub const SYNC: i32 = 9;
     /// A sign of life.

@@ -71,6 +71,10 @@ pub enum Stays {
     WhileUsed,
 }
 
+/// An answer that is to come.
+#[derive(Debug)]
+pub struct Asked(oneshot::Receiver<Answer>);
+
 /// A connection to one server, with a session. Dropped without [`close`](Self::close), the session goes on for its time.
 #[derive(Debug)]
 pub struct Zookeeper {
@@ -165,8 +169,25 @@ impl Zookeeper {
     /// # Errors
     /// When there is no answer.
     pub async fn exists(&self, time: Duration, path: &str, is_watched: bool) -> Result<Option<Stat>, StoreError> {
-        let asked = Writer::request(0, op::EXISTS).buffer(path.as_bytes()).bool(is_watched);
-        let answer = self.call(time, asked, false).await?;
+        let asked = tokio::time::timeout(time, self.ask_exists(path, is_watched)).await;
+        let asked = asked.map_err(|_| StoreError::Timeout(self.server.clone()))??;
+        self.stat(time, asked).await
+    }
+
+    /// As [`exists`](Self::exists), but the answer is to be waited for by [`stat`](Self::stat), or by nobody.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn ask_exists(&self, path: &str, is_watched: bool) -> Result<Asked, StoreError> {
+        self.send(Writer::request(0, op::EXISTS).buffer(path.as_bytes()).bool(is_watched), false).await
+    }
+
+    /// What is told about a node that was asked for, if it is there.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub async fn stat(&self, time: Duration, asked: Asked) -> Result<Option<Stat>, StoreError> {
+        let answer = self.answer(time, asked).await?;
         self.found(answer, |mut reader| reader.stat())
     }
 
@@ -180,25 +201,31 @@ impl Zookeeper {
     }
 
     /// Asks for the value of a node, which is to be waited for by [`value`](Self::value). With a watch its next change is an event.
-    async fn ask_value(&self, path: &str, is_watched: bool) -> Result<oneshot::Receiver<Answer>, StoreError> {
+    async fn ask_value(&self, path: &str, is_watched: bool) -> Result<Asked, StoreError> {
         self.send(Writer::request(0, op::GET).buffer(path.as_bytes()).bool(is_watched), false).await
     }
 
-    async fn value(&self, asked: oneshot::Receiver<Answer>) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn value(&self, asked: Asked) -> Result<Option<Vec<u8>>, StoreError> {
         let answer = self.answer(ANSWER, asked).await?;
         self.found(answer, |mut reader| reader.buffer().map(<[u8]>::to_vec))
     }
 
-    /// Creates a node and, as far as they are missing, those above it. Gives its path and what is told about it; nothing when
-    /// there is one already.
+    /// Creates a node and, as far as they are missing, those above it; so many of them stay only while they are used. Gives its
+    /// path and what is told about it; nothing when there is one already.
     ///
     /// # Errors
     /// When that is not certain.
-    pub async fn create(&self, path: &str, value: &[u8], stays: Stays) -> Result<Option<(String, Stat)>, StoreError> {
+    pub async fn create(
+        &self,
+        path: &str,
+        value: &[u8],
+        stays: Stays,
+        passing: usize,
+    ) -> Result<Option<(String, Stat)>, StoreError> {
         for _ in 0..TRIES {
             match self.try_create(path, value, stays).await? {
                 Err(Code::NODE_EXISTS) => return Ok(None),
-                Err(Code::NO_NODE) => self.create_above(path).await?,
+                Err(Code::NO_NODE) => self.create_above(path, passing).await?,
                 created => return created.map(Some).map_err(|code| self.refused(code)),
             }
         }
@@ -225,10 +252,11 @@ impl Zookeeper {
     }
 
     /// Creates what a node needs above it.
-    async fn create_above(&self, path: &str) -> Result<(), StoreError> {
-        let ends = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
-        for end in ends {
-            match self.try_create(&path[..end], b"", Stays::Always).await? {
+    async fn create_above(&self, path: &str, passing: usize) -> Result<(), StoreError> {
+        let ends: Vec<usize> = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0).collect();
+        for (number, end) in ends.iter().enumerate() {
+            let stays = if number + passing < ends.len() { Stays::Always } else { Stays::WhileUsed };
+            match self.try_create(&path[..*end], b"", stays).await? {
                 Ok(_) | Err(Code::NODE_EXISTS) => {}
                 Err(code) => return Err(self.refused(code)),
             }
@@ -242,7 +270,7 @@ impl Zookeeper {
     /// When that is not certain.
     pub async fn put(&self, path: &str, value: &[u8]) -> Result<(), StoreError> {
         for _ in 0..TRIES {
-            if self.create(path, value, Stays::WithSession).await?.is_some() {
+            if self.create(path, value, Stays::WithSession, 0).await?.is_some() {
                 return Ok(());
             }
             let step = |asked: Writer, number| asked.int(number).bool(false).int(-1);
@@ -258,6 +286,16 @@ impl Zookeeper {
             }
         }
         Err(self.refused(Code::NO_NODE))
+    }
+
+    /// Gives a node another value, and says whether there is such a node.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    pub async fn set(&self, path: &str, value: &[u8]) -> Result<bool, StoreError> {
+        let asked = Writer::request(0, op::SET).buffer(path.as_bytes()).buffer(value).int(-1);
+        let answer = self.call(ANSWER, asked, false).await?;
+        Ok(self.found(answer, |mut reader| reader.stat())?.is_some())
     }
 
     /// Deletes a node, be it there or not.
@@ -283,20 +321,20 @@ impl Zookeeper {
 
     async fn call(&self, time: Duration, request: Writer, is_ping: bool) -> Result<Answer, StoreError> {
         let asked = async {
-            let asked = self.send(request, is_ping).await?;
+            let Asked(asked) = self.send(request, is_ping).await?;
             asked.await.map_err(|_| self.ended())
         };
         tokio::time::timeout(time, asked).await.map_err(|_| StoreError::Timeout(self.server.clone()))?
     }
 
-    async fn send(&self, request: Writer, is_ping: bool) -> Result<oneshot::Receiver<Answer>, StoreError> {
+    async fn send(&self, request: Writer, is_ping: bool) -> Result<Asked, StoreError> {
         let (answer, asked) = oneshot::channel();
         let command = Command { frame: request.framed(), is_ping, answer };
         self.commands.send(command).await.map_err(|_| self.ended())?;
-        Ok(asked)
+        Ok(Asked(asked))
     }
 
-    async fn answer(&self, time: Duration, asked: oneshot::Receiver<Answer>) -> Result<Answer, StoreError> {
+    async fn answer(&self, time: Duration, Asked(asked): Asked) -> Result<Answer, StoreError> {
         let answer = tokio::time::timeout(time, asked).await;
         answer.map_err(|_| StoreError::Timeout(self.server.clone()))?.map_err(|_| self.ended())
     }
@@ -338,10 +376,8 @@ impl Events {
 }
 
 fn ended(server: &str, shared: &Shared) -> StoreError {
-    match shared.ended.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        Some(error) => StoreError::Protocol(server.into(), error.into()),
-        None => StoreError::Ended(format!("the connection to {server}")),
-    }
+    let why = shared.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+    StoreError::Protocol(server.into(), why.unwrap_or_else(|| io::ErrorKind::NotConnected.into()).into())
 }
 
 /// Begins a session, or goes on with one; nothing when that one is over.

@@ -19,9 +19,9 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> 
     }
     let wanted = section.text(reader, "store")?;
     match stores.get(&wanted.value) {
-        Some(Some(store)) if store.engine != Engine::Etcd => {
+        Some(Some(store)) if !matches!(store.engine, Engine::Etcd | Engine::Zookeeper) => {
             let message = format!(
-                "\"{}\" is {}, but what proxies tell each other goes through etcd",
+                "\"{}\" is {}, but what proxies tell each other goes through etcd or zookeeper",
                 wanted.value,
                 store.engine.name()
             );

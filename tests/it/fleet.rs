@@ -1,15 +1,16 @@
-//! Proxies that tell each other through a real etcd who owns what.
+//! Proxies that tell each other through a real store who owns what. Each story is told of each engine.
 use crate::harness::etcd::Etcd;
 use crate::harness::program::{Ringway, command};
-use crate::harness::store::Server;
+use crate::harness::store::{BoardServer, Server};
 use crate::harness::wait_for;
+use crate::harness::zookeeper::Zookeeper;
 use crate::hashing::{BY_PATH, fleet as origins, upstream};
 use crate::skip;
 use ringway::base::clock;
 use serde_json::{Value, json};
 
-fn config(etcd: &Etcd, name: &str, upstream: &str) -> String {
-    let store = format!("[store.e]\nengine = \"etcd\"\nendpoints = [\"http://{}\"]\n", etcd.address);
+fn config(store: &impl BoardServer, name: &str, upstream: &str) -> String {
+    let store = format!("[store.e]\n{}\n", store.lines(&[store.address()]));
     format!("{BY_PATH}{upstream}{store}[fleet]\nstore = \"e\"\nname = \"{name}\"\npeers_ttl = \"30s\"\n")
 }
 
@@ -28,17 +29,15 @@ fn wait_for_counts(ringway: &Ringway, expected: (usize, u64)) {
     wait_for(&format!("{expected:?} peers that agree"), || (counts(ringway) == expected).then_some(()));
 }
 
-#[test]
-fn proxies_find_each_other_and_tell_who_disagrees_in_what() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn proxies_find_each_other_and_tell_who_disagrees_in_what(store: impl BoardServer) {
     let (_origins, same) = origins(&["a", "b", "c"]);
-    let start = |name: &str| Ringway::start(&config(&etcd, name, &same));
+    let start = |name: &str| Ringway::start(&config(&store, name, &same));
     let proxies = ["p1", "p2", "p3"].map(start);
     for proxy in &proxies {
         wait_for_counts(proxy, (2, 2));
     }
     let heavy = same.replace("id = \"b\"", "id = \"b\", weight = 3");
-    proxies[2].rewrite_config(&config(&etcd, "p3", &heavy));
+    proxies[2].rewrite_config(&config(&store, "p3", &heavy));
     wait_for_counts(&proxies[0], (2, 1));
     wait_for_counts(&proxies[2], (2, 0));
     let other =
@@ -59,19 +58,17 @@ fn proxies_find_each_other_and_tell_who_disagrees_in_what() {
     assert!(shown.contains("DISAGREES") && shown.contains("    upstream u: b weighs 3 there, 1 here"), "{shown}");
     assert!(proxies[0].stderr().contains("A peer disagrees on who owns what"));
 
-    proxies[2].rewrite_config(&config(&etcd, "p3", &same));
+    proxies[2].rewrite_config(&config(&store, "p3", &same));
     wait_for_counts(&proxies[0], (2, 2));
     assert_eq!(proxies[0].metrics().get("ringway_fleet_disagreement_seconds"), 0.0);
     assert_eq!(proxies[0].metrics().get("ringway_store_up{store=\"e\"}"), 1.0);
     assert!(proxies[0].stderr().contains("All peers agree again"));
 }
 
-#[test]
-fn who_ends_is_no_peer_at_once_and_who_is_killed_in_a_while() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn who_ends_is_no_peer_at_once_and_who_is_killed_in_a_while(store: impl BoardServer) {
     let (_origins, same) = origins(&["a"]);
     // One name for all: they are told apart all the same. Only the last is to be missed soon.
-    let config = |ttl: &str| config(&etcd, "edge", &same).replace("30s", ttl);
+    let config = |ttl: &str| config(&store, "edge", &same).replace("30s", ttl);
     let mut proxies = ["30s", "30s", "1s"].map(|ttl| Ringway::start(&config(ttl)));
     wait_for_counts(&proxies[0], (2, 2));
     assert!(proxies[1].stop().success());
@@ -83,33 +80,29 @@ fn who_ends_is_no_peer_at_once_and_who_is_killed_in_a_while() {
     wait_for_counts(&proxies[0], (0, 0));
 }
 
-#[test]
-fn a_store_that_is_gone_changes_nothing_but_what_is_known() {
-    let Some(mut etcd) = Etcd::start() else { skip!("no etcd") };
+fn a_store_that_is_gone_changes_nothing_but_what_is_known(mut store: impl BoardServer) {
     let (_origins, same) = origins(&["a", "b"]);
-    let start = |name: &str| Ringway::start(&config(&etcd, name, &same).replace("30s", "3s"));
+    let start = |name: &str| Ringway::start(&config(&store, name, &same).replace("30s", "3s"));
     let proxies = ["p1", "p2"].map(start);
     wait_for_counts(&proxies[0], (1, 1));
-    etcd.kill();
+    store.kill();
     wait_for("the loss", || (told(&proxies[0])["store"]["up"] == false).then_some(()));
     wait_for_counts(&proxies[0], (0, 0));
     assert!(told(&proxies[0])["problem"].is_string());
     assert_eq!(proxies[0].client().get("/k").unwrap().status, 200);
     assert_eq!(proxies[0].metrics().get("ringway_store_up{store=\"e\"}"), 0.0);
-    etcd.lose_data();
-    etcd.restart();
+    store.lose_data();
+    store.restart();
     proxies.iter().for_each(|proxy| wait_for_counts(proxy, (1, 1)));
-    etcd.put("/ringway/fleet/x", "nonsense");
+    store.post("x", "nonsense");
     wait_for("the problem", || told(&proxies[0])["problem"].as_str()?.contains("cannot be read: x").then_some(()));
     assert_eq!(counts(&proxies[0]), (1, 1));
 }
 
-#[test]
-fn clocks_are_compared_over_the_store() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn clocks_are_compared_over_the_store(store: impl BoardServer) {
     let (_origins, same) = origins(&["a"]);
     // Notices come each third of it: on a busy machine the first ones may cross.
-    let often = |name| config(&etcd, name, &same).replace("30s", "3s");
+    let often = |name| config(&store, name, &same).replace("30s", "3s");
     let proxies = ["p1", "p2"].map(|name| Ringway::start(&often(name)));
     for proxy in &proxies {
         let peer = wait_for("both to have heard of each other", || {
@@ -125,7 +118,7 @@ fn clocks_are_compared_over_the_store() {
         "name": "late", "version": "0", "generation": 1, "rings": {},
         "at": clock::since_epoch().as_millis() as u64 + hour, "delays": { instance: hour + 1 },
     });
-    etcd.put("/ringway/fleet/late", &ahead.to_string());
+    store.post("late", &ahead.to_string());
     let skew = wait_for("its clock", || {
         let peers = told(&proxies[0])["peers"].clone();
         peers.as_array()?.iter().find(|peer| peer["name"] == "late")?["clock_ahead_ms"].as_i64()
@@ -134,30 +127,26 @@ fn clocks_are_compared_over_the_store() {
     assert!(proxies[0].metrics().get("ringway_fleet_clock_skew_seconds") > 3_590.0);
 }
 
-#[test]
-fn a_reload_joins_and_leaves() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn a_reload_joins_and_leaves(store: impl BoardServer) {
     let (origins, same) = origins(&["a"]);
-    let first = Ringway::start(&config(&etcd, "p1", &same));
+    let first = Ringway::start(&config(&store, "p1", &same));
     let second = Ringway::start(&format!("{BY_PATH}{}", upstream(&[&origins[0]])));
     assert_eq!(second.admin_get("/api/v1/fleet").unwrap().status, 404);
     assert!(second.metrics().sum("ringway_fleet_peers") == 0.0 && counts(&first) == (0, 0));
-    second.rewrite_config(&config(&etcd, "p2", &same));
+    second.rewrite_config(&config(&store, "p2", &same));
     wait_for_counts(&first, (1, 1));
     wait_for_counts(&second, (1, 1));
     second.rewrite_config(&format!("{BY_PATH}{same}"));
     wait_for_counts(&first, (0, 0));
-    second.rewrite_config(&config(&etcd, "p2", &same).replace("store = \"e\"", "store = \"f\""));
+    second.rewrite_config(&config(&store, "p2", &same).replace("store = \"e\"", "store = \"f\""));
     assert!(second.stderr().contains("there is no [store.f]"), "{}", second.stderr());
 }
 
-#[test]
-fn keys_go_over_in_step_on_a_proxy_that_changes_later() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn keys_go_over_in_step_on_a_proxy_that_changes_later(store: impl BoardServer) {
     let (origins, three) = origins(&["a", "b", "c"]);
     let two = upstream(&[&origins[0], &origins[1]]);
     let ramp = "[upstream.u.transition]\nramp = \"40s\"\n";
-    let proxies = ["p1", "p2"].map(|name| Ringway::start(&config(&etcd, name, &format!("{two}{ramp}"))));
+    let proxies = ["p1", "p2"].map(|name| Ringway::start(&config(&store, name, &format!("{two}{ramp}"))));
     for proxy in &proxies {
         wait_for("its peer's clock", || told(proxy)["peers"][0]["clock_ahead_ms"].is_i64().then_some(()));
     }
@@ -165,9 +154,9 @@ fn keys_go_over_in_step_on_a_proxy_that_changes_later() {
         let status: Value = serde_json::from_str(proxy.admin_get("/api/v1/status").unwrap().text()).unwrap();
         status["upstreams"][0]["endpoints"].as_array()?.iter().find(|endpoint| endpoint["id"] == "c")?["ramp"].as_f64()
     };
-    proxies[0].rewrite_config(&config(&etcd, "p1", &format!("{three}{ramp}")));
+    proxies[0].rewrite_config(&config(&store, "p1", &format!("{three}{ramp}")));
     wait_for("a part of the way", || (progress(&proxies[0])? > 0.1).then_some(()));
-    proxies[1].rewrite_config(&config(&etcd, "p2", &format!("{three}{ramp}")));
+    proxies[1].rewrite_config(&config(&store, "p2", &format!("{three}{ramp}")));
     wait_for("both to be as far", || {
         let (first, second, again) = (progress(&proxies[0])?, progress(&proxies[1])?, progress(&proxies[0])?);
         // It was asked between the two: a clock's error is some milliseconds of forty seconds.
@@ -176,3 +165,32 @@ fn keys_go_over_in_step_on_a_proxy_that_changes_later() {
     assert!(proxies[1].stderr().contains("in step with a proxy that began before"), "{}", proxies[1].stderr());
     assert!(!proxies[0].stderr().contains("in step with"), "the first waits for nobody");
 }
+
+/// All stories of one engine.
+macro_rules! stories {
+    ($engine:ident, $name:ident) => {
+        mod $name {
+            use super::*;
+            stories! { $engine:
+                proxies_find_each_other_and_tell_who_disagrees_in_what
+                who_ends_is_no_peer_at_once_and_who_is_killed_in_a_while
+                a_store_that_is_gone_changes_nothing_but_what_is_known
+                clocks_are_compared_over_the_store
+                a_reload_joins_and_leaves
+                keys_go_over_in_step_on_a_proxy_that_changes_later
+            }
+        }
+    };
+    ($engine:ident: $($story:ident)*) => { $(
+        #[test]
+        fn $story() {
+            match $engine::start() {
+                Some(store) => super::$story(store),
+                None => skip!(concat!("no ", stringify!($engine))),
+            }
+        }
+    )* };
+}
+
+stories! { Etcd, etcd }
+stories! { Zookeeper, zookeeper }

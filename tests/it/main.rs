@@ -51,6 +51,7 @@ mod retry;
 mod serialize;
 mod serialize_redis;
 mod serialize_stores;
+mod serialize_zookeeper;
 mod shutdown;
 mod spikes;
 mod stores;

@@ -10,6 +10,7 @@ use crate::harness::redis::Redis;
 use crate::harness::register::Register;
 use crate::harness::store::Server;
 use crate::harness::wait_for;
+use crate::harness::zookeeper::Zookeeper;
 use crate::hashing::upstream;
 use crate::serialize::{check_tokens, post_all};
 use crate::skip;
@@ -291,3 +292,4 @@ macro_rules! stories {
 
 stories! { Etcd, etcd }
 stories! { Redis, redis }
+stories! { Zookeeper, zookeeper }

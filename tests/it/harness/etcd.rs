@@ -1,7 +1,7 @@
 //! A real etcd in a folder of its own; not a service of the system.
 use super::http::Client;
 use super::locks::LockServer;
-use super::store::{Process, RING, Server, await_server, is_installed};
+use super::store::{BoardServer, Process, RING, Server, await_server, is_installed};
 use super::{free_address, wait_for};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -58,6 +58,12 @@ fn try_call(address: SocketAddr, path: &str, body: &Value) -> Option<Value> {
     let body = body.to_string();
     let answer = Client::new(address).request("POST", path, &headers, Some(body.as_bytes())).ok()?;
     if answer.status == 200 { serde_json::from_str(answer.text()).ok() } else { None }
+}
+
+impl BoardServer for Etcd {
+    fn post(&self, instance: &str, text: &str) {
+        self.put(&format!("/ringway/fleet/{instance}"), text);
+    }
 }
 
 impl Server for Etcd {

@@ -65,6 +65,12 @@ pub trait Server: Sized {
     }
 }
 
+/// A store that a fleet meets at.
+pub trait BoardServer: Server {
+    /// Puts a notice up by hand.
+    fn post(&self, instance: &str, text: &str);
+}
+
 /// A program in the foreground, and how it is started again.
 pub struct Process {
     child: Option<Child>,

@@ -1,5 +1,6 @@
 //! A real ZooKeeper in a folder of its own, and a client of the tests' own that speaks to it.
-use super::store::{Process, RING, Server, await_server, is_installed};
+use super::locks::LockServer;
+use super::store::{BoardServer, Process, RING, Server, await_server, is_installed};
 use super::{free_address, wait_for};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -107,6 +108,17 @@ impl Zookeeper {
         i64::from_be_bytes(stat[44..52].try_into().expect("eight bytes"))
     }
 
+    /// Ends a session, whosever it is: goes on with it, and closes it.
+    fn expire(&self, session: i64) {
+        let mut connection = Connection(TcpStream::connect(self.address).expect("connect to the server"));
+        let hello = hello(session, &password(session));
+        let close = [int(1), int(op::CLOSE)].concat();
+        let both = [int(hello.len() as i32), hello, int(close.len() as i32), close].concat();
+        connection.0.write_all(&both).expect("a server that listens");
+        let told = connection.frame().expect("an answer");
+        assert_ne!(told[4..8], [0; 4], "the session was not over before");
+    }
+
     /// Calls it; gives its code and what follows.
     #[track_caller]
     fn call(&self, op: i32, body: &[u8]) -> (i32, Vec<u8>) {
@@ -132,7 +144,7 @@ impl Connection {
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.set_nodelay(true)?;
         let mut connection = Self(stream);
-        connection.send(&[int(0), vec![0; 8], int(10_000), vec![0; 8], text(&"\0".repeat(16)), vec![0]].concat())?;
+        connection.send(&hello(0, &[0; 16]))?;
         connection.frame()?;
         if let Some(login) = login {
             connection.send(&[int(-4), int(op::AUTH), int(0), text("digest"), text(login)].concat())?;
@@ -167,6 +179,12 @@ impl Drop for Connection {
     }
 }
 
+/// Begins a session, or goes on with one.
+fn hello(session: i64, password: &[u8]) -> Vec<u8> {
+    let session = session.to_be_bytes().to_vec();
+    [int(0), vec![0; 8], int(10_000), session, int(password.len() as i32), password.to_vec(), vec![0]].concat()
+}
+
 fn int(number: i32) -> Vec<u8> {
     number.to_be_bytes().to_vec()
 }
@@ -183,6 +201,12 @@ fn mode(address: SocketAddr) -> Option<()> {
     let mut told = String::new();
     stream.read_to_string(&mut told).ok()?;
     told.contains("Mode:").then_some(())
+}
+
+impl BoardServer for Zookeeper {
+    fn post(&self, instance: &str, text: &str) {
+        self.put(&format!("/ringway/fleet/{instance}"), text);
+    }
 }
 
 impl Server for Zookeeper {
@@ -277,6 +301,41 @@ impl Server for Zookeeper {
         self.login = Some(format!("ringway:{word}"));
         Server::put(self, id, address, 1);
     }
+}
+
+impl LockServer for Zookeeper {
+    const IS_FAIR: bool = true;
+    const WAYS: usize = 2;
+    const LATE: Duration = Duration::from_secs(1);
+
+    fn lock_lines(&self, address: SocketAddr, seconds: u64) -> String {
+        format!("engine = \"zookeeper\"\nservers = [\"{address}\"]\nsession_timeout = \"{seconds}s\"")
+    }
+
+    fn locks(&self) -> Vec<String> {
+        self.leaves("/ringway/locks").into_iter().filter(|path| path.contains("-lock-")).collect()
+    }
+
+    /// Deletes its node, or ends the session it goes with.
+    fn take(&self, lock: &str, way: usize) {
+        match way {
+            0 => self.delete(lock),
+            _ => self.expire(self.owner(lock)),
+        }
+    }
+}
+
+/// The password of a session is a number of Java's own generator, from what is no secret.
+fn password(session: i64) -> Vec<u8> {
+    const SECRET: i64 = 0xB341_5C00;
+    const MULTIPLIER: u64 = 0x5_DEEC_E66D;
+    const MASK: u64 = (1 << 48) - 1;
+    let mut seed = ((session ^ SECRET) as u64 ^ MULTIPLIER) & MASK;
+    let mut next = || {
+        seed = (seed.wrapping_mul(MULTIPLIER).wrapping_add(0xB)) & MASK;
+        ((seed >> 16) as u32).to_le_bytes()
+    };
+    (0..4).flat_map(|_| next()).collect()
 }
 
 fn node(id: &str) -> String {

@@ -1,5 +1,5 @@
-//! Where proxies of a fleet put their notices and read those of others: keys below one prefix, each gone when its writer is.
-use super::settings::Settings;
+//! Notices in etcd: keys below one prefix, under a lease, told of by a watch.
+use crate::fleet::settings::Settings;
 use crate::store::StoreError;
 use crate::store::etcd::Changes;
 use crate::store::etcd::Etcd;
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Longest time for a sign of life.
 const MIN_ANSWER: Duration = Duration::from_millis(500);
 
-/// The board of one fleet, in etcd.
+/// The board of one fleet.
 #[derive(Debug)]
 pub struct Board {
     calls: Etcd,
@@ -26,7 +26,7 @@ impl Board {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn open(settings: &Settings, number: usize) -> Result<Self, StoreError> {
+    pub(super) async fn open(settings: &Settings, number: usize) -> Result<Self, StoreError> {
         let (store, prefix) = (&settings.store, settings.prefix());
         let mut calls = Etcd::open(store, number).await?;
         let lease = calls.grant(settings.peers_ttl).await?;
@@ -39,7 +39,7 @@ impl Board {
     ///
     /// # Errors
     /// When that is not certain.
-    pub async fn post(&mut self, instance: &str, notice: &str) -> Result<(), StoreError> {
+    pub(super) async fn post(&mut self, instance: &str, notice: &str) -> Result<(), StoreError> {
         self.calls.put(&format!("{}{instance}", self.prefix), notice, &self.lease).await
     }
 
@@ -47,7 +47,7 @@ impl Board {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn list(&mut self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    pub(super) async fn list(&mut self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let (pairs, revision) = self.calls.list(&self.prefix).await?;
         self.revision = revision;
         Ok(pairs.into_iter().map(|pair| (String::from_utf8_lossy(&pair.key).into_owned(), pair.value)).collect())
@@ -57,7 +57,7 @@ impl Board {
     ///
     /// # Errors
     /// When nobody tells any more.
-    pub async fn changed(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn changed(&mut self) -> Result<(), StoreError> {
         self.changes.next(self.revision).await
     }
 
@@ -65,7 +65,7 @@ impl Board {
     ///
     /// # Errors
     /// When there is no answer in time, or what was posted is gone.
-    pub async fn renew(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn renew(&mut self) -> Result<(), StoreError> {
         match self.calls.keep_alive(self.pause.max(MIN_ANSWER), &self.lease).await? {
             true => Ok(()),
             false => Err(StoreError::Ended("a lease".into())),
@@ -76,7 +76,7 @@ impl Board {
     ///
     /// # Errors
     /// When that is not certain; then it goes by itself in time.
-    pub async fn leave(&self, settings: &Settings) -> Result<(), StoreError> {
+    pub(super) async fn leave(&self, settings: &Settings) -> Result<(), StoreError> {
         Etcd::open(&settings.store, self.server).await?.revoke(&self.lease).await
     }
 }

@@ -1,0 +1,86 @@
+//! Where proxies of a fleet put their notices and read those of others: each gone when its writer is. One line for each engine here,
+//! the rest in a file of its own.
+mod etcd;
+mod zookeeper;
+
+use super::settings::Settings;
+use crate::store::StoreError;
+use crate::store::settings::Engine;
+
+/// The board of one fleet.
+#[derive(Debug)]
+pub enum Board {
+    /// In etcd.
+    Etcd(etcd::Board),
+    /// In ZooKeeper.
+    Zookeeper(zookeeper::Board),
+}
+
+impl Board {
+    /// Connects to the server of this number; what is posted lasts as long as it is renewed each third of `peers_ttl`.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn open(settings: &Settings, number: usize) -> Result<Self, StoreError> {
+        match settings.store.engine {
+            Engine::Etcd => etcd::Board::open(settings, number).await.map(Self::Etcd),
+            Engine::Zookeeper => zookeeper::Board::open(settings, number).await.map(Self::Zookeeper),
+            engine => Err(StoreError::LeftOut(engine.name())),
+        }
+    }
+
+    /// Puts a notice up, in place of the one before.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    pub async fn post(&mut self, instance: &str, notice: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Etcd(board) => board.post(instance, notice).await,
+            Self::Zookeeper(board) => board.post(instance, notice).await,
+        }
+    }
+
+    /// All notices, by instance.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn list(&mut self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        match self {
+            Self::Etcd(board) => board.list().await,
+            Self::Zookeeper(board) => board.list().await,
+        }
+    }
+
+    /// Waits until something has changed since the last list. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// When nobody tells any more.
+    pub async fn changed(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Etcd(board) => board.changed().await,
+            Self::Zookeeper(board) => board.changed().await,
+        }
+    }
+
+    /// A sign of life.
+    ///
+    /// # Errors
+    /// When there is no answer in time, or what was posted is gone.
+    pub async fn renew(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Etcd(board) => board.renew().await,
+            Self::Zookeeper(board) => board.renew().await,
+        }
+    }
+
+    /// Takes the notice down.
+    ///
+    /// # Errors
+    /// When that is not certain; then it goes by itself in time.
+    pub async fn leave(&self, settings: &Settings) -> Result<(), StoreError> {
+        match self {
+            Self::Etcd(board) => board.leave(settings).await,
+            Self::Zookeeper(board) => board.leave().await,
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Sockets and TLS. Knows no HTTP, no routes, no upstreams.
 pub mod certs;
+pub mod pipe;
 pub mod proxy_protocol;
 pub mod settings;
 pub mod socket;

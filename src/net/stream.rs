@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -94,11 +95,36 @@ impl Socket {
 
     /// Looks at what comes next without taking it; 0 is the end of the stream.
     pub fn poll_peek(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        use rustix::net::{RecvFlags, recv};
+        self.poll_out_of(cx, |socket| Ok(recv(socket, &mut *buf, RecvFlags::PEEK)?.1))
+    }
+
+    /// Has `take` take something once there is something to read. It may say [`io::ErrorKind::WouldBlock`] only when there is not.
+    pub fn poll_out_of<T>(
+        &self,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
         loop {
             ready!(self.poll_read_ready(cx))?;
-            match self.try_peek(buf) {
+            match self.try_io(Interest::READABLE, || take(self.as_fd())) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                peeked => return Poll::Ready(peeked),
+                taken => return Poll::Ready(taken),
+            }
+        }
+    }
+
+    /// Has `give` give something once there is room to write. It may say [`io::ErrorKind::WouldBlock`] only when there is not.
+    pub fn poll_into<T>(
+        &self,
+        cx: &mut Context<'_>,
+        mut give: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            ready!(self.poll_write_ready(cx))?;
+            match self.try_io(Interest::WRITABLE, || give(self.as_fd())) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                given => return Poll::Ready(given),
             }
         }
     }
@@ -125,13 +151,11 @@ impl Socket {
         peeked.is_ok_and(|(_, count)| count > 0)
     }
 
-    fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        use rustix::net::{RecvFlags, recv};
-        let peeked = match self {
-            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(recv(stream, buf, RecvFlags::PEEK)?)),
-            Self::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(recv(stream, buf, RecvFlags::PEEK)?)),
-        };
-        peeked.map(|(_, count)| count)
+    fn try_io<T>(&self, interest: Interest, io: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(interest, io),
+            Self::Unix(stream) => stream.try_io(interest, io),
+        }
     }
 
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -141,10 +165,26 @@ impl Socket {
         }
     }
 
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
     fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read(buf),
             Self::Unix(stream) => stream.try_read(buf),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }
@@ -160,6 +200,14 @@ impl Loose {
 }
 
 impl Stream {
+    /// The socket, where bytes may go through it as they are.
+    pub fn plain(&self) -> Option<&Socket> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            Self::ServerTls(_) | Self::ClientTls(_) => None,
+        }
+    }
+
     /// What carries it.
     pub fn socket(&self) -> &Socket {
         match self {

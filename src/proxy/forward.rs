@@ -7,6 +7,7 @@ use crate::http1::framing;
 use crate::http1::framing::BodyLength;
 use crate::http1::limits::Limits;
 use crate::http1::refusal::Refusal;
+use crate::net::pipe::Pipe;
 use crate::pool::http1::Connection;
 use crate::proxy::body::Downstream;
 use crate::proxy::body::RequestBody;
@@ -14,11 +15,13 @@ use crate::proxy::exchange::Failed;
 use crate::proxy::headers;
 use crate::proxy::upgrade;
 use crate::wire::HeadError;
+use crate::wire::Wire;
 use crate::wire::body::BodyError;
 use crate::wire::body::BodyReader;
 use crate::wire::body::Step;
 use crate::worker::Worker;
 use crate::worker::buffers::BUFFER_SIZE;
+use crate::worker::buffers::Buffers;
 use crate::worker::buffers::Draft;
 use crate::worker::buffers::Upgrade;
 use crate::worker::wheel::Deadline;
@@ -317,6 +320,30 @@ impl<D: Downstream> Exchange<D> {
 
     /// Appends the next piece of the response's body to `out`, and moves request data meanwhile.
     pub fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>> {
+        self.poll_piece(cx, |reader, cx, wire, buffers, trailers| reader.poll_step(cx, wire, buffers, trailers, out))
+    }
+
+    /// Whether the system should move what is still to come of the response's body.
+    pub fn is_spliceable(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| self.response.is_spliceable(&connection.wire))
+    }
+
+    /// [`Self::poll_data`] into a pipe that is empty.
+    pub fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<Step, BodyError>> {
+        self.poll_piece(cx, |reader, cx, wire, _, _| reader.poll_splice(cx, wire, pipe))
+    }
+
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: impl FnOnce(
+            &mut BodyReader,
+            &mut Context<'_>,
+            &mut Wire,
+            &Buffers,
+            &mut Option<Box<Head>>,
+        ) -> Poll<Result<Step, BodyError>>,
+    ) -> Poll<Result<Step, BodyError>> {
         if !self.is_sent
             && let Err(fault) = self.poll_request(cx)
         {
@@ -324,7 +351,7 @@ impl<D: Downstream> Exchange<D> {
             (self.connection, self.is_refused, self.fault) = (None, true, Some(fault));
         }
         let Some(connection) = &mut self.connection else { return Poll::Ready(Err(BodyError::Truncated)) };
-        let step = self.response.poll_step(cx, &mut connection.wire, &self.worker.buffers, &mut self.trailers, out);
+        let step = read(&mut self.response, cx, &mut connection.wire, &self.worker.buffers, &mut self.trailers);
         if step.is_pending() && self.deadline.poll_expired(cx) {
             return Poll::Ready(Err(BodyError::Timeout));
         }

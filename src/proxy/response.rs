@@ -2,6 +2,7 @@
 use crate::head::Head;
 use crate::head::Method;
 use crate::http1::framing::BodyLength;
+use crate::net::pipe::Pipe;
 use crate::proxy::attempt::Answer;
 use crate::proxy::body::Downstream;
 use crate::proxy::coalesce::Share;
@@ -159,23 +160,49 @@ impl<D: Downstream> Response<D> {
                     Ok(Step::Data(rest.len()))
                 }
             }
-            Body::Exchange(_) if self.finish.held.as_mut().is_some_and(|held| held.poll_lost(cx)) => {
-                self.finish.error = Some(reply::of(Kind::LeaseLost).word);
-                return Poll::Ready(Err(BodyError::Io(io::ErrorKind::ConnectionAborted.into())));
-            }
-            Body::Exchange(exchange) => {
-                let step = exchange.poll_data(cx, out);
-                self.finish.bytes_in = exchange.received();
-                ready!(step)
-            }
+            Body::Exchange(_) => return self.poll_exchange(cx, |exchange, cx| exchange.poll_data(cx, out)),
             Body::Shared(share) => ready!(share.poll_data(cx, out)),
         };
+        Poll::Ready(self.note_step(step))
+    }
+
+    /// Whether what is still to come of the body may go from socket to socket, and is worth it.
+    pub fn is_spliceable(&self) -> bool {
+        matches!(&self.body, Body::Exchange(Exchange::Http1(exchange)) if exchange.is_spliceable())
+    }
+
+    /// [`Self::poll_data`] into a pipe that is empty, of a body that is [spliceable](Self::is_spliceable) or was so before.
+    pub fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<Step, BodyError>> {
+        self.poll_exchange(cx, |exchange, cx| match exchange {
+            Exchange::Http1(exchange) => exchange.poll_splice(cx, pipe),
+            Exchange::Http2(_) => Poll::Ready(Err(BodyError::Truncated)),
+        })
+    }
+
+    /// The next piece of an endpoint's answer, as long as the request holds its turn.
+    fn poll_exchange(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: impl FnOnce(&mut Exchange<D>, &mut Context<'_>) -> Poll<Result<Step, BodyError>>,
+    ) -> Poll<Result<Step, BodyError>> {
+        let Body::Exchange(exchange) = &mut self.body else { return Poll::Ready(Ok(Step::End)) };
+        if self.finish.held.as_mut().is_some_and(|held| held.poll_lost(cx)) {
+            self.finish.error = Some(reply::of(Kind::LeaseLost).word);
+            return Poll::Ready(Err(BodyError::Io(io::ErrorKind::ConnectionAborted.into())));
+        }
+        let step = read(exchange, cx);
+        self.finish.bytes_in = exchange.received();
+        let step = ready!(step);
+        Poll::Ready(self.note_step(step))
+    }
+
+    fn note_step(&mut self, step: Result<Step, BodyError>) -> Result<Step, BodyError> {
         match &step {
             Ok(Step::Data(count)) => self.finish.bytes_out += *count as u64,
             Ok(Step::End) => {}
             Err(error) => self.note_broken(error),
         }
-        Poll::Ready(step)
+        step
     }
 
     /// Whether nothing more comes, no trailers either.

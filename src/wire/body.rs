@@ -5,6 +5,7 @@ use crate::http1::chunked::Decoder;
 use crate::http1::framing::BodyLength;
 use crate::http1::limits::Limits;
 use crate::http1::refusal::Refusal;
+use crate::net::pipe::Pipe;
 use crate::wire::Wire;
 use crate::worker::buffers::BUFFER_SIZE;
 use crate::worker::buffers::Buffers;
@@ -21,6 +22,8 @@ use tokio::io::AsyncReadExt;
 
 /// Largest first read of a body of known length: how much of it is waiting already is not known.
 const MAX_FIRST_READ: u64 = 64 << 10;
+/// What must still come of a body for the system to move it from socket to socket: below, a pipe saves less than it costs.
+const MIN_SPLICED: u64 = 256 << 10;
 /// Largest single read of a body.
 const MAX_READ: usize = 256 << 10;
 
@@ -94,6 +97,40 @@ impl BodyReader {
         matches!(self.state, State::Ended)
     }
 
+    /// Whether so much of the body is still to come, all of it as it is, that the system should move it.
+    pub fn is_spliceable(&self, wire: &Wire) -> bool {
+        matches!(self.state, State::Length(left) if left >= MIN_SPLICED)
+            && !wire.has_input()
+            && wire.stream.plain().is_some()
+    }
+
+    /// Takes the next piece into a pipe that is empty, of a body that is [spliceable](Self::is_spliceable) or was so before.
+    pub fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        wire: &mut Wire,
+        pipe: &mut Pipe,
+    ) -> Poll<Result<Step, BodyError>> {
+        let State::Length(left) = self.state else { return Poll::Ready(Ok(Step::End)) };
+        let Some(socket) = wire.stream.plain() else { return Poll::Ready(Err(BodyError::Truncated)) };
+        let count = ready!(pipe.poll_fill(cx, socket, left))?;
+        Poll::Ready(self.took(count))
+    }
+
+    /// Notes that so much of a body of known length was taken; 0 says that the peer closed.
+    fn took(&mut self, count: usize) -> Result<Step, BodyError> {
+        if let State::Length(left) = &mut self.state {
+            if count == 0 {
+                return Err(BodyError::Truncated);
+            }
+            *left -= count as u64;
+            if *left == 0 {
+                self.state = State::Ended;
+            }
+        }
+        Ok(Step::Data(count))
+    }
+
     /// Appends the next piece to `out`.
     pub fn poll_step(
         &mut self,
@@ -107,14 +144,7 @@ impl BodyReader {
             State::Ended => Poll::Ready(Ok(Step::End)),
             State::Length(left) => {
                 let count = ready!(read_plain(cx, wire, buffers, out, *left, &mut self.read_size))?;
-                if count == 0 {
-                    return Poll::Ready(Err(BodyError::Truncated));
-                }
-                *left -= count as u64;
-                if *left == 0 {
-                    self.state = State::Ended;
-                }
-                Poll::Ready(Ok(Step::Data(count)))
+                Poll::Ready(self.took(count))
             }
             State::UntilClose => {
                 let count = ready!(read_plain(cx, wire, buffers, out, u64::MAX, &mut self.read_size))?;

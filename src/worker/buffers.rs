@@ -1,10 +1,13 @@
 //! Buffers and heads borrowed only while a message is in flight: an idle connection owns none.
 use crate::head::Head;
 use crate::head::edits::Edits;
+use crate::net::pipe::Pipe;
 use bytes::BytesMut;
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::ops::Deref;
 use std::ops::DerefMut;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Size of a fresh buffer: a head and a body of 16 KiB fit, so that they are read at once and written at once.
@@ -13,6 +16,10 @@ pub const BUFFER_SIZE: usize = 18 << 10;
 const MAX_KEPT_SIZE: usize = 256 << 10;
 /// How many of each kind are kept.
 const MAX_KEPT: usize = 128;
+/// Pipes that are lent at a time: slow clients with something in one could otherwise take all descriptors, and the pages in them.
+const MAX_PIPES: usize = 32;
+/// Empty pipes that are kept.
+const MAX_KEPT_PIPES: usize = 8;
 
 /// One worker's free buffers, heads and edits.
 #[derive(Debug, Default)]
@@ -20,6 +27,15 @@ pub struct Buffers {
     free: RefCell<Vec<BytesMut>>,
     #[allow(clippy::vec_box, reason = "a draft travels as a box; unpacking it here would copy and allocate")]
     drafts: RefCell<Vec<Box<Draft>>>,
+    pipes: RefCell<Vec<Pipe>>,
+    lent_pipes: Rc<Cell<usize>>,
+}
+
+/// A pipe of a worker's; goes back to it by [`Buffers::give_pipe`], and is closed if it is dropped.
+#[derive(Debug)]
+pub struct LentPipe {
+    pipe: Option<Pipe>,
+    lent: Rc<Cell<usize>>,
 }
 
 /// A head and the changes to it.
@@ -69,6 +85,25 @@ impl DerefMut for Lent {
     }
 }
 
+impl Deref for LentPipe {
+    type Target = Pipe;
+    fn deref(&self) -> &Pipe {
+        self.pipe.as_ref().expect("it is there until it goes back")
+    }
+}
+
+impl DerefMut for LentPipe {
+    fn deref_mut(&mut self) -> &mut Pipe {
+        self.pipe.as_mut().expect("it is there until it goes back")
+    }
+}
+
+impl Drop for LentPipe {
+    fn drop(&mut self) {
+        self.lent.set(self.lent.get() - 1);
+    }
+}
+
 impl Buffers {
     /// An empty buffer with room for at least [`BUFFER_SIZE`] bytes.
     #[inline]
@@ -87,6 +122,27 @@ impl Buffers {
         let mut free = self.free.borrow_mut();
         if free.len() < MAX_KEPT && buffer.capacity() <= MAX_KEPT_SIZE {
             free.push(buffer);
+        }
+    }
+
+    /// An empty pipe. None when many are in use already, or the system gives no more.
+    pub fn take_pipe(&self) -> Option<LentPipe> {
+        if self.lent_pipes.get() >= MAX_PIPES {
+            return None;
+        }
+        let pipe = match self.pipes.borrow_mut().pop() {
+            Some(pipe) => pipe,
+            None => Pipe::new().inspect_err(|error| tracing::debug!(%error, "No pipe: a body is copied.")).ok()?,
+        };
+        self.lent_pipes.set(self.lent_pipes.get() + 1);
+        Some(LentPipe { pipe: Some(pipe), lent: self.lent_pipes.clone() })
+    }
+
+    /// Takes a pipe back; with something in it, it is closed.
+    pub fn give_pipe(&self, mut lent: LentPipe) {
+        let mut pipes = self.pipes.borrow_mut();
+        if pipes.len() < MAX_KEPT_PIPES {
+            pipes.extend(lent.pipe.take_if(|pipe| pipe.held() == 0));
         }
     }
 

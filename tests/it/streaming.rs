@@ -1,6 +1,6 @@
 //! Bodies move both ways at once, with back-pressure, and whoever leaves is noticed.
-use crate::harness::http::field;
-use crate::harness::origin::{Body, Framing, Origin, Script};
+use crate::harness::http::{Wire, field};
+use crate::harness::origin::{Body, Cut, Framing, Origin, Script};
 use crate::harness::peer::{Peer, client};
 use crate::harness::program::Ringway;
 use crate::harness::wait_for;
@@ -162,4 +162,92 @@ fn large_bodies_pass_both_ways_at_once_in_little_memory() {
     let peak: usize =
         status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok()).unwrap();
     assert!(peak < 48 << 10, "{peak} KiB at its peak: bodies are not kept");
+}
+
+/// How many pipes a process has open; each is two descriptors.
+fn pipes(ringway: &Ringway) -> usize {
+    let folder = std::fs::read_dir(format!("/proc/{}/fd", ringway.pid())).unwrap();
+    let targets = folder.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.to_string_lossy().starts_with("pipe:")).count() / 2
+}
+
+/// The letters a to z, in turn, as [`Body::Bytes`] sends them.
+fn letters(size: usize) -> Vec<u8> {
+    (b'a'..=b'z').cycle().take(size).collect()
+}
+
+#[test]
+fn long_bodies_come_whole_however_slowly_they_are_read() {
+    const CLIENTS: usize = 80;
+    let peer = Peer::new();
+    let ringway = Ringway::start(&format!("{BY_PATH}{}", peer.upstream()));
+    let before = pipes(&ringway);
+    let body = letters(16 << 20);
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let serve = |mut server: Wire| {
+        // Whoever leaves is not sent everything.
+        let _ = server.stream.write_all(head.as_bytes()).and_then(|()| server.stream.write_all(&body));
+    };
+    std::thread::scope(|scope| {
+        // More than there are pipes for: the others' bodies are copied.
+        let ask = |number| {
+            let client = client(&ringway, format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+            let (server, ..) = peer.accept();
+            scope.spawn(move || serve(server));
+            client
+        };
+        let mut staying: Vec<_> = (0..CLIENTS).map(ask).collect();
+        let most = wait_for("the system to move bodies", || Some(pipes(&ringway) - before).filter(|&pipes| pipes > 32));
+        assert!(most <= 64, "{most} pipes, 32 for each of two workers");
+        drop(staying.split_off(CLIENTS / 8));
+        for mut client in staying {
+            let body = &body;
+            scope.spawn(move || {
+                client.head().unwrap().unwrap();
+                assert!(client.exactly(body.len()).unwrap() == *body, "bytes are lost or out of order");
+            });
+        }
+    });
+    wait_for("everybody to be gone", || (ringway.metrics().sum("ringway_endpoint_in_flight") == 0.0).then_some(()));
+    assert!(pipes(&ringway) - before <= 16, "few are kept, and none with anything in it");
+    // What somebody left in a pipe is nobody else's.
+    for number in 0..5 {
+        let mut client = client(&ringway, format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let (server, ..) = peer.accept();
+        std::thread::scope(|scope| {
+            scope.spawn(|| serve(server));
+            client.head().unwrap().unwrap();
+            assert!(client.exactly(body.len()).unwrap() == body);
+        });
+    }
+}
+
+#[test]
+fn a_long_body_is_passed_on_as_it_comes() {
+    let peer = Peer::new();
+    let ringway = Ringway::start(&format!("{BY_PATH}{}", peer.upstream()));
+    let mut client = client(&ringway, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (mut server, ..) = peer.accept();
+    let body = letters(2 << 20);
+    server.stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes()).unwrap();
+    client.head().unwrap().unwrap();
+    let (mut at, mut next) = (0, 1);
+    while at < body.len() {
+        let piece = &body[at..body.len().min(at + next)];
+        server.stream.write_all(piece).unwrap();
+        // Nothing more comes until this one has arrived.
+        assert!(client.exactly(piece.len()).unwrap() == piece, "at {at}");
+        (at, next) = (at + piece.len(), next * 3 % 100_003);
+    }
+}
+
+#[test]
+fn a_long_body_that_breaks_off_is_not_taken_for_whole() {
+    let (origin, ringway) = one();
+    for cut in [Cut::Reset, Cut::Close] {
+        origin.script(Script { body: Body::Bytes(8 << 20), cut: Some((3 << 20, cut)), ..Script::default() });
+        assert!(ringway.client().get("/cut").is_err(), "{cut:?}");
+    }
+    origin.script(Script { body: Body::Bytes(1 << 20), ..Script::default() });
+    assert!(ringway.client().get("/whole").unwrap().body == letters(1 << 20));
 }

@@ -9,13 +9,16 @@ use crate::http1::framing::BodyLength;
 use crate::proxy::error::Kind;
 use crate::proxy::response::Response;
 use crate::proxy::tunnel::Ended;
+use crate::wire::Wire;
 use crate::wire::body::BodyError;
 use crate::wire::body::BodyReader;
 use crate::wire::body::Step;
 use crate::worker::Worker;
+use crate::worker::buffers::LentPipe;
 use bytes::BytesMut;
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
@@ -62,10 +65,11 @@ pub(super) async fn respond(
         has_no_body,
         is_over: false,
         is_blocked: false,
+        pipe: None,
     };
     let outcome = poll_fn(|cx| writing.poll(cx, side)).await;
-    let Writing { mut response, out, .. } = writing;
-    door.worker.buffers.give(out);
+    writing.release();
+    let mut response = writing.response;
     match outcome {
         Outcome::KeepAlive if is_tunnel => return Box::pin(tunnel(side, response)).await,
         Outcome::KeepAlive => {}
@@ -111,6 +115,8 @@ struct Writing {
     has_no_body: bool,
     is_over: bool,
     is_blocked: bool,
+    /// What the system moves a long body through; none is owned while the endpoint is waited for.
+    pipe: Option<LentPipe>,
 }
 
 impl Writing {
@@ -119,16 +125,20 @@ impl Writing {
         loop {
             let mut waits = false;
             // All that is there goes out in one write.
-            while !self.is_over && !waits && self.out.len() < HIGH_WATER {
-                match self.poll_piece(cx) {
+            while !self.is_over && !waits && self.undelivered() < HIGH_WATER {
+                let is_spliced = self.is_spliced(side);
+                if is_spliced && self.undelivered() > 0 {
+                    break;
+                }
+                match if is_spliced { self.poll_splice(cx) } else { self.poll_piece(cx) } {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return self.poll_break(cx, side),
                     Poll::Pending => waits = true,
                 }
             }
             let side = &mut *side.borrow_mut();
-            let before = self.out.len();
-            match side.wire.poll_write(cx, &mut self.out) {
+            let before = self.undelivered();
+            match self.poll_write(cx, &mut side.wire) {
                 Poll::Ready(Ok(())) if self.is_over => return Poll::Ready(Outcome::KeepAlive),
                 Poll::Ready(Ok(())) => {
                     if std::mem::take(&mut self.is_blocked) {
@@ -142,7 +152,7 @@ impl Writing {
                 Poll::Ready(Err(_)) => return Poll::Ready(self.give_up(Kind::ClientClosed)),
                 Poll::Pending => {
                     let was_blocked = std::mem::replace(&mut self.is_blocked, true);
-                    if !was_blocked || self.out.len() < before {
+                    if !was_blocked || self.undelivered() < before {
                         side.deadline.set(side.door.settings().body_timeout);
                     }
                     if side.deadline.poll_expired(cx) {
@@ -151,6 +161,40 @@ impl Writing {
                     return Poll::Pending;
                 }
             }
+        }
+    }
+
+    /// Bytes that were taken from the endpoint and that the client has not taken.
+    fn undelivered(&self) -> usize {
+        self.out.len() + self.pipe.as_ref().map_or(0, |pipe| pipe.held())
+    }
+
+    /// Whether the next piece goes through a pipe: the system moves what is long and goes out as it came.
+    fn is_spliced(&mut self, side: &RefCell<Side>) -> bool {
+        if self.pipe.is_some() {
+            return true;
+        }
+        let may_be = !self.is_chunked && !self.has_no_body && self.response.is_spliceable();
+        if may_be && side.borrow().wire.stream.plain().is_some() {
+            self.pipe = self.worker.buffers.take_pipe();
+        }
+        self.pipe.is_some()
+    }
+
+    /// Takes the next piece of the body into the pipe.
+    fn poll_splice(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
+        let step = ready!(self.response.poll_splice(cx, pipe))?;
+        self.is_over = step == Step::End;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what was taken; ready when nothing is left of it.
+    fn poll_write(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<io::Result<()>> {
+        ready!(wire.poll_write(cx, &mut self.out))?;
+        match (&mut self.pipe, wire.stream.plain()) {
+            (Some(pipe), Some(socket)) => pipe.poll_drain(cx, socket),
+            _ => Poll::Ready(Ok(())),
         }
     }
 
@@ -194,11 +238,14 @@ impl Writing {
         if self.out.capacity() > 0 {
             self.worker.buffers.give(std::mem::take(&mut self.out));
         }
+        if let Some(pipe) = self.pipe.take() {
+            self.worker.buffers.give_pipe(pipe);
+        }
     }
 
     /// The client does not take the rest.
     fn give_up(&mut self, kind: Kind) -> Outcome {
-        self.response.give_up(kind, self.out.len());
+        self.response.give_up(kind, self.undelivered());
         Outcome::Gone
     }
 

@@ -2,6 +2,7 @@
 use crate::head::Head;
 use crate::head::edits::Edits;
 use crate::http1::framing::BodyLength;
+use crate::net::pipe::Pipe;
 use crate::wire::body::BodyError;
 use crate::wire::body::Step;
 use bytes::BytesMut;
@@ -19,6 +20,16 @@ pub trait Downstream {
 
     /// Appends the next piece of the body to `out`. Fails when the client leaves, stalls or sends garbage.
     fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>>;
+
+    /// Whether the system should move what is still to come of the body.
+    fn is_spliceable(&self) -> bool {
+        false
+    }
+
+    /// [`Self::poll_data`] into a pipe that is empty, of a body that is [spliceable](Self::is_spliceable) or was so before.
+    fn poll_splice(&mut self, _: &mut Context<'_>, _: &mut Pipe) -> Poll<Result<Step, BodyError>> {
+        Poll::Ready(Err(BodyError::Truncated))
+    }
 
     /// The trailers, once the body is over.
     fn take_trailers(&mut self) -> Option<Box<Head>>;
@@ -106,12 +117,35 @@ impl<D: Downstream> RequestBody<D> {
         }
         let before = out.len();
         let step = ready!(self.downstream.poll_data(cx, out))?;
+        self.keep(&out[before..]);
+        self.took(step).into()
+    }
+
+    /// Whether the system should move what is still to come: nothing of it can be sent once more then.
+    pub fn is_spliceable(&self) -> bool {
+        let is_fresh = self.kept.as_ref().is_none_or(|kept| kept.len() == self.replayed);
+        is_fresh && !self.is_ended && self.downstream.is_spliceable()
+    }
+
+    /// [`Self::poll_data`] into a pipe that is empty, of a body that is [spliceable](Self::is_spliceable) or was so before.
+    pub fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<Step, BodyError>> {
+        if self.is_ended {
+            return Poll::Ready(Ok(Step::End));
+        }
+        let step = ready!(self.downstream.poll_splice(cx, pipe))?;
+        if let Step::Data(_) = step {
+            self.commit();
+        }
+        self.took(step).into()
+    }
+
+    /// Counts a piece of the body, or notes its end.
+    fn took(&mut self, step: Step) -> Result<Step, BodyError> {
         match step {
             Step::Data(count) => {
                 self.received += count as u64;
-                self.keep(&out[before..]);
                 if self.limit.is_some_and(|limit| self.received > limit) {
-                    return Poll::Ready(Err(BodyError::TooLarge));
+                    return Err(BodyError::TooLarge);
                 }
                 if D::ENDS_BY_LENGTH && matches!(self.length, BodyLength::Length(length) if length == self.received) {
                     self.is_ended = true;
@@ -119,7 +153,7 @@ impl<D: Downstream> RequestBody<D> {
             }
             Step::End => self.is_ended = true,
         }
-        Poll::Ready(Ok(step))
+        Ok(step)
     }
 
     fn keep(&mut self, piece: &[u8]) {

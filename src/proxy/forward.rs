@@ -23,6 +23,7 @@ use crate::worker::Worker;
 use crate::worker::buffers::BUFFER_SIZE;
 use crate::worker::buffers::Buffers;
 use crate::worker::buffers::Draft;
+use crate::worker::buffers::LentPipe;
 use crate::worker::buffers::Upgrade;
 use crate::worker::wheel::Deadline;
 use bytes::BytesMut;
@@ -85,6 +86,8 @@ pub struct Exchange<D> {
     is_refused: bool,
     sent: u64,
     out: BytesMut,
+    /// What the system moves a long request through; none is owned while the client is waited for.
+    pipe: Option<LentPipe>,
     length: BodyLength,
     response: BodyReader,
     trailers: Option<Box<Head>>,
@@ -124,6 +127,7 @@ pub async fn exchange<D: Downstream>(
         is_refused: false,
         sent: 0,
         out,
+        pipe: None,
         length: BodyLength::Empty,
         response: BodyReader::new(BodyLength::Empty, &RESPONSE_LIMITS),
         trailers: None,
@@ -265,10 +269,7 @@ impl<D: Downstream> Exchange<D> {
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
         while !self.is_sent && !self.is_refused {
             let mut waits_for_client = false;
-            if self.out.len() < BUFFER_SIZE && !self.request.is_ended() {
-                if self.out.capacity() == 0 {
-                    self.out = self.worker.buffers.take();
-                }
+            if self.unsent() < BUFFER_SIZE && !self.request.is_ended() && !self.is_full() {
                 match self.take_piece(cx) {
                     Poll::Ready(result) => {
                         result?;
@@ -277,18 +278,18 @@ impl<D: Downstream> Exchange<D> {
                     Poll::Pending => waits_for_client = true,
                 }
             }
+            let before = self.unsent();
             let Some(connection) = &mut self.connection else { return Ok(()) };
-            let before = self.out.len();
-            let written = connection.wire.poll_write(cx, &mut self.out);
-            self.sent += (before - self.out.len()) as u64;
+            let written = connection.wire.poll_write_all(cx, &mut self.out, self.pipe.as_deref_mut());
+            self.sent += (before - self.unsent()) as u64;
             match written {
                 Poll::Ready(Ok(())) if self.request.is_ended() => {
                     self.is_sent = true;
-                    self.worker.buffers.give(std::mem::take(&mut self.out));
+                    self.release();
                     self.deadline.set(self.allowed.head);
                 }
                 Poll::Ready(Ok(())) if waits_for_client => {
-                    self.worker.buffers.give(std::mem::take(&mut self.out));
+                    self.release();
                     return Ok(());
                 }
                 Poll::Ready(Ok(())) => {}
@@ -299,8 +300,36 @@ impl<D: Downstream> Exchange<D> {
         Ok(())
     }
 
-    /// Appends the next piece of the request's body to `out`, framed for the endpoint.
+    /// Bytes that were taken from the client and that the endpoint has not taken.
+    fn unsent(&self) -> usize {
+        self.out.len() + self.pipe.as_ref().map_or(0, |pipe| pipe.held())
+    }
+
+    /// Whether what was taken must go out before the next piece, which goes through a pipe: the system moves what is long and goes
+    /// on as it came.
+    fn is_full(&mut self) -> bool {
+        if self.pipe.is_none() && self.request.is_spliceable() {
+            let is_plain = self.connection.as_ref().is_some_and(|connection| connection.wire.stream.plain().is_some());
+            self.pipe = is_plain.then(|| self.worker.buffers.take_pipe()).flatten();
+        }
+        self.pipe.is_some() && self.unsent() > 0
+    }
+
+    fn release(&mut self) {
+        self.worker.buffers.give(std::mem::take(&mut self.out));
+        if let Some(pipe) = self.pipe.take() {
+            self.worker.buffers.give_pipe(pipe);
+        }
+    }
+
+    /// Takes the next piece of the request's body into the pipe, or appends it to `out`, framed for the endpoint.
     fn take_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        if let Some(pipe) = &mut self.pipe {
+            return self.request.poll_splice(cx, pipe).map_ok(drop);
+        }
+        if self.out.capacity() == 0 {
+            self.out = self.worker.buffers.take();
+        }
         if self.request.length() != BodyLength::Chunked {
             return self.request.poll_data(cx, &mut self.out).map_ok(drop);
         }

@@ -8,6 +8,7 @@ use crate::head::Head;
 use crate::http1::limits::Limits;
 use crate::http1::parse;
 use crate::http1::refusal::Refusal;
+use crate::net::pipe::Pipe;
 use crate::net::stream::Stream;
 use crate::worker::buffers::Buffers;
 use bytes::Buf;
@@ -133,6 +134,20 @@ impl Wire {
         }
         // TLS may hold encrypted bytes back; on TCP this does nothing.
         Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Writes what it can of `out`, and what is in the pipe after it; ready when both are empty. What bytes from a pipe go to is not TLS.
+    pub fn poll_write_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut BytesMut,
+        pipe: Option<&mut Pipe>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_write(cx, out))?;
+        match (pipe, self.stream.plain()) {
+            (Some(pipe), Some(socket)) => pipe.poll_drain(cx, socket),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 
     /// Reads and forgets; 0 is the end of the stream.

@@ -1,7 +1,7 @@
 //! Bodies move both ways at once, with back-pressure, and whoever leaves is noticed.
 use crate::harness::http::{Wire, field};
 use crate::harness::origin::{Body, Cut, Framing, Origin, Script};
-use crate::harness::peer::{Peer, client};
+use crate::harness::peer::{Peer, client, reset};
 use crate::harness::program::Ringway;
 use crate::harness::wait_for;
 use crate::hashing::{BY_PATH, upstream};
@@ -186,7 +186,7 @@ fn long_bodies_come_whole_however_slowly_they_are_read() {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     let serve = |mut server: Wire| {
         // Whoever leaves is not sent everything.
-        let _ = server.stream.write_all(head.as_bytes()).and_then(|()| server.stream.write_all(&body));
+        if server.stream.write_all(head.as_bytes()).and_then(|()| server.stream.write_all(&body)).is_err() {}
     };
     std::thread::scope(|scope| {
         // More than there are pipes for: the others' bodies are copied.
@@ -220,6 +220,39 @@ fn long_bodies_come_whole_however_slowly_they_are_read() {
             assert!(client.exactly(body.len()).unwrap() == body);
         });
     }
+}
+
+#[test]
+fn a_long_request_is_passed_on_as_it_comes() {
+    let peer = Peer::new();
+    let ringway = Ringway::start(&format!("{BY_PATH}{}", peer.upstream()));
+    let before = pipes(&ringway);
+    let body = letters(2 << 20);
+    let head = format!("PUT /slow HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut client = client(&ringway, head.as_bytes());
+    let (mut server, ..) = peer.accept();
+    let (mut at, mut next) = (0, 1);
+    while at < body.len() {
+        let piece = &body[at..body.len().min(at + next)];
+        client.stream.write_all(piece).unwrap();
+        // Nothing more comes until this one has arrived.
+        assert!(server.exactly(piece.len()).unwrap() == piece, "at {at}");
+        (at, next) = (at + piece.len(), next * 3 % 100_003);
+    }
+    server.stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert!(client.head().unwrap().unwrap().0.contains("200"));
+    assert_eq!(pipes(&ringway) - before, 1, "the system has moved it");
+    // Nothing of it is kept, so it is not sent again.
+    let mut client = self::client(&ringway, head.as_bytes());
+    let half = std::thread::spawn(move || {
+        let sent = client.stream.write_all(&body[..1 << 20]);
+        (sent.is_ok(), client.head())
+    });
+    let (mut server, ..) = peer.accept();
+    server.exactly(500_000).unwrap();
+    reset(server);
+    let (_, answer) = half.join().unwrap();
+    assert!(answer.unwrap().unwrap().0.contains("502"), "an endpoint that left within a request is told of");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::http1::framing::BodyLength;
 use crate::http1::parse;
 use crate::listener::door::Door;
 use crate::listener::limits::Pace;
+use crate::net::pipe::Pipe;
 use crate::net::stream::Stream;
 use crate::proxy::body::Downstream;
 use crate::proxy::body::RequestBody;
@@ -182,6 +183,27 @@ impl Side {
         is_plain && self.body.is_ended() && !wire.has_input() && !wire.stream.is_disturbed(&mut cx)
     }
 
+    /// Keeps the time and the rate that the client's body has to keep.
+    fn time_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        step: Poll<Result<Step, BodyError>>,
+    ) -> Poll<Result<Step, BodyError>> {
+        let body_timeout = self.door.settings().body_timeout;
+        if step.is_pending() {
+            if let Some(left) = self.pace.as_mut().and_then(|pace| pace.begin_waiting(clock::now())) {
+                self.deadline.set(body_timeout.min(left));
+            }
+            return if self.deadline.poll_expired(cx) { Poll::Ready(Err(BodyError::Timeout)) } else { Poll::Pending };
+        }
+        self.awaits_continue = false;
+        if let (Some(pace), Poll::Ready(Ok(Step::Data(count)))) = (&mut self.pace, &step) {
+            pace.receive(*count, clock::now);
+        }
+        self.deadline.set(body_timeout);
+        step
+    }
+
     /// While the endpoint is waited for: sends interim responses and notices that the client has left.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.interim.is_empty()
@@ -230,23 +252,19 @@ impl Downstream for Http1Downstream {
     fn poll_data(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<Step, BodyError>> {
         let side = &mut *self.side.borrow_mut();
         let buffers = &side.door.worker.buffers;
-        let before = out.len();
         let step = side.body.poll_step(cx, &mut side.wire, buffers, &mut side.trailers, out);
-        if step.is_pending()
-            && let Some(left) = side.pace.as_mut().and_then(|pace| pace.begin_waiting(clock::now()))
-        {
-            side.deadline.set(side.door.settings().body_timeout.min(left));
-        }
-        if step.is_ready() {
-            side.awaits_continue = false;
-            if let Some(pace) = &mut side.pace {
-                pace.receive(out.len() - before, clock::now);
-            }
-            side.deadline.set(side.door.settings().body_timeout);
-        } else if side.deadline.poll_expired(cx) {
-            return Poll::Ready(Err(BodyError::Timeout));
-        }
-        step
+        side.time_body(cx, step)
+    }
+
+    fn is_spliceable(&self) -> bool {
+        let side = self.side.borrow();
+        side.body.is_spliceable(&side.wire)
+    }
+
+    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<Step, BodyError>> {
+        let side = &mut *self.side.borrow_mut();
+        let step = side.body.poll_splice(cx, &mut side.wire, pipe);
+        side.time_body(cx, step)
     }
 
     fn take_trailers(&mut self) -> Option<Box<Head>> {

@@ -9,7 +9,6 @@ use crate::http1::framing::BodyLength;
 use crate::proxy::error::Kind;
 use crate::proxy::response::Response;
 use crate::proxy::tunnel::Ended;
-use crate::wire::Wire;
 use crate::wire::body::BodyError;
 use crate::wire::body::BodyReader;
 use crate::wire::body::Step;
@@ -18,7 +17,6 @@ use crate::worker::buffers::LentPipe;
 use bytes::BytesMut;
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
@@ -138,7 +136,7 @@ impl Writing {
             }
             let side = &mut *side.borrow_mut();
             let before = self.undelivered();
-            match self.poll_write(cx, &mut side.wire) {
+            match side.wire.poll_write_all(cx, &mut self.out, self.pipe.as_deref_mut()) {
                 Poll::Ready(Ok(())) if self.is_over => return Poll::Ready(Outcome::KeepAlive),
                 Poll::Ready(Ok(())) => {
                     if std::mem::take(&mut self.is_blocked) {
@@ -187,15 +185,6 @@ impl Writing {
         let step = ready!(self.response.poll_splice(cx, pipe))?;
         self.is_over = step == Step::End;
         Poll::Ready(Ok(()))
-    }
-
-    /// Writes what was taken; ready when nothing is left of it.
-    fn poll_write(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<io::Result<()>> {
-        ready!(wire.poll_write(cx, &mut self.out))?;
-        match (&mut self.pipe, wire.stream.plain()) {
-            (Some(pipe), Some(socket)) => pipe.poll_drain(cx, socket),
-            _ => Poll::Ready(Ok(())),
-        }
     }
 
     /// Appends the next piece of the body to `out`, framed for the client.

@@ -65,13 +65,13 @@ fn elect(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Opt
         }
         return None;
     };
-    if let Some(Some(known)) = stores.get(&store.value)
-        && known.engine != Engine::Etcd
-    {
-        let message = format!("\"{}\" is {}, but elections go through etcd", store.value, known.engine.name());
-        reader.problem(&store.place, message);
-    } else {
-        serialize::check_store(reader, &store, stores);
+    match stores.get(&store.value) {
+        Some(Some(known)) if known.engine != Engine::Etcd => {
+            let message = format!("\"{}\" is {}, but elections go through etcd", store.value, known.engine.name());
+            reader.problem(&store.place, message);
+        }
+        Some(_) => {}
+        None => serialize::no_store(reader, &store, stores),
     }
     Some(Elect { store: store.value, on_loss })
 }

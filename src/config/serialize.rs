@@ -100,10 +100,13 @@ pub fn lease(
             reader.problem(&store.place, message);
         }
         Some(_) => {}
-        None => {
-            let near = did_you_mean(&store.value, stores.keys().map(String::as_str));
-            reader.problem(&store.place, format!("there is no [store.{}]{near}", store.value));
-        }
+        None => no_store(reader, store, stores),
     }
     lease
+}
+
+/// Notes a store that there is not.
+pub fn no_store(reader: &mut Reader<'_>, store: &Found<String>, stores: &Stores) {
+    let near = did_you_mean(&store.value, stores.keys().map(String::as_str));
+    reader.problem(&store.place, format!("there is no [store.{}]{near}", store.value));
 }

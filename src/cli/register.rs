@@ -9,6 +9,7 @@ use crate::base::ids::EndpointId;
 use crate::config;
 use crate::discovery::list;
 use crate::discovery::settings::Allowed;
+use crate::discovery::store::Layout;
 use crate::discovery::store::Question;
 use crate::discovery::store::entry::Entry;
 use crate::discovery::store::holding::Holding;
@@ -48,7 +49,7 @@ pub fn run(args: &RegisterArgs) -> anyhow::Result<u8> {
         return Ok(WRONG);
     }
     let membership = Membership {
-        question: Question { store: store.clone(), name: args.upstream.clone() },
+        question: Question { store: store.clone(), name: args.upstream.clone(), layout: Layout::Own },
         entry: Entry { id: args.id.clone(), address: args.address.clone(), weight: u64::from(args.weight) },
     };
     super::runtime()?.block_on(membership.hold_until_told())?;

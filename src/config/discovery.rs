@@ -12,8 +12,10 @@ use crate::discovery::settings::Allowed;
 use crate::discovery::settings::OnLoss;
 use crate::discovery::settings::Settings;
 use crate::discovery::settings::Source;
+use crate::discovery::store::Layout;
 use crate::discovery::store::Question;
 use crate::snapshot::settings::Upstream;
+use crate::store::settings::Engine;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
@@ -60,7 +62,7 @@ fn by_file(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
     refuse(
         reader,
         section,
-        &["name", "port", "records", "resolvers", "store", "on_store_loss", "max_stale"],
+        &["name", "port", "records", "resolvers", "store", "layout", "on_store_loss", "max_stale"],
         "a file has",
     );
     let Some(path) = section.text(reader, "path") else {
@@ -78,7 +80,7 @@ fn by_file(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
 }
 
 fn by_dns(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
-    refuse(reader, section, &["path", "store", "on_store_loss", "max_stale"], "DNS has");
+    refuse(reader, section, &["path", "store", "layout", "on_store_loss", "max_stale"], "DNS has");
     let name = section.text(reader, "name");
     if name.is_none() && !section.has("name") {
         reader.problem(&section.place, "there is no \"name\" to look up; write name = \"app.example.com\"");
@@ -127,7 +129,10 @@ fn by_store(reader: &mut Reader<'_>, section: &Section<'_>, upstream: &Upstream,
         return None;
     };
     match stores.get(&wanted.value) {
-        Some(Some(store)) => Some(Source::Store(Question { store: store.clone(), name })),
+        Some(Some(store)) => {
+            let layout = layout(reader, section, store.engine);
+            Some(Source::Store(Question { store: store.clone(), name, layout }))
+        }
         // What is wrong with it was told.
         Some(None) => None,
         None => {
@@ -136,6 +141,21 @@ fn by_store(reader: &mut Reader<'_>, section: &Section<'_>, upstream: &Upstream,
             None
         }
     }
+}
+
+/// An engine has layouts of its own.
+fn layout(reader: &mut Reader<'_>, section: &Section<'_>, engine: Engine) -> Layout {
+    let wanted = section.choice(reader, "layout");
+    let known: &[&str] = match engine {
+        Engine::Consul(_) => &["service"],
+        Engine::Zookeeper => &["ringway", "curator"],
+        _ => &["ringway"],
+    };
+    if section.has("layout") && !known.contains(&wanted) {
+        let message = format!("{} has no layout \"{wanted}\"; write \"{}\"", engine.name(), known.join("\" or \""));
+        reader.problem(&section.place("layout"), message);
+    }
+    if wanted == "curator" { Layout::Curator } else { Layout::Own }
 }
 
 fn on_loss(reader: &mut Reader<'_>, section: &Section<'_>) -> OnLoss {

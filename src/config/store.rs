@@ -275,9 +275,14 @@ mod tests {
 
     /// A configuration with these lines in `[store.s]`, as text of its problems, or what was read of it.
     fn found(lines: &str) -> String {
+        found_with("", lines)
+    }
+
+    /// As [`found`], with more lines of the discovery that uses it.
+    fn found_with(discovery: &str, lines: &str) -> String {
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"u\"\nkey = [\"path\"]\n\
-             [upstream.u.discovery]\nprovider = \"store\"\nstore = \"s\"\n[store.s]\n{lines}\n"
+             [upstream.u.discovery]\nprovider = \"store\"\nstore = \"s\"\n{discovery}[store.s]\n{lines}\n"
         );
         match parse("f.toml", &text, &|_| None) {
             Err(problems) => problems.to_string(),
@@ -302,6 +307,25 @@ mod tests {
         check("engine = \"zookeeper\"\nservers = [\"z1:2181\", \"z2:2181\"]", "zookeeper z1:2181 /ringway 6s");
         let own = "engine = \"zookeeper\"\nservers = [\"[::1]:1\"]\nroot = \"/a/b/\"\nsession_timeout = \"2s\"";
         check(own, "zookeeper [::1]:1 /a/b 2s");
+    }
+
+    #[test]
+    fn an_engine_has_layouts_of_its_own() {
+        let zookeeper = "engine = \"zookeeper\"\nservers = [\"z:1\"]";
+        let etcd = "engine = \"etcd\"\nendpoints = [\"http://10.0.0.1:2379\"]";
+        let consul = "engine = \"consul\"\naddress = \"http://10.0.0.1:8500\"";
+        for (layout, lines, expected) in [
+            ("ringway", zookeeper, "zookeeper z:1"),
+            ("curator", zookeeper, "zookeeper z:1"),
+            ("ringway", etcd, "etcd 10.0.0.1"),
+            ("service", consul, "consul 10.0.0.1"),
+            ("curator", etcd, "etcd has no layout \"curator\"; write \"ringway\""),
+            ("ringway", consul, "consul has no layout \"ringway\"; write \"service\""),
+            ("service", zookeeper, "zookeeper has no layout \"service\"; write \"ringway\" or \"curator\""),
+        ] {
+            let found = found_with(&format!("layout = \"{layout}\"\n"), lines);
+            assert!(found.contains(expected), "{layout}: {found}");
+        }
     }
 
     #[test]

@@ -104,3 +104,32 @@ fn a_ring_that_is_deleted_is_an_empty_list_and_may_come_again() {
     Server::put(&store, "b", &b.address.to_string(), 1);
     wait_for_members(&ringway, &["b"]);
 }
+
+#[test]
+fn what_curator_has_registered_is_read_as_it_is() {
+    let Some(store) = Zookeeper::start() else { skip!("no ZooKeeper") };
+    let [a, b] = ["a", "b"].map(Origin::start);
+    let put = |origin: &Origin, more: &str| {
+        let (ip, port) = (origin.address.ip(), origin.address.port());
+        let told = format!(
+            "{{\"name\":\"{RING}\",\"id\":\"{}\",\"address\":\"{ip}\",\"port\":{port},\"sslPort\":null,{more}\
+             \"registrationTimeUTC\":1700000000000,\"serviceType\":\"DYNAMIC\",\"uriSpec\":null}}",
+            origin.id
+        );
+        Zookeeper::put(&store, &format!("/services/{RING}/{}", origin.id), &told);
+    };
+    put(&a, "\"payload\":null,");
+    let config = config(&store, &format!("layout = \"curator\"\n{FREE}"));
+    let ringway = Ringway::start(&config.replace("session_timeout", "root = \"/services\"\nsession_timeout"));
+    wait_for_members(&ringway, &["a"]);
+    put(&b, "\"payload\":{\"metadata\":{\"weight\":\"2\"}},\"enabled\":true,");
+    wait_for_members(&ringway, &["a", "b"]);
+    assert_eq!(upstream_status(&ringway)["endpoints"][1]["weight"], 2);
+    put(&a, "\"payload\":null,\"enabled\":false,");
+    wait_for_members(&ringway, &["b"]);
+    Zookeeper::put(&store, &format!("/services/{RING}/z"), "127.0.0.1:80");
+    wait_for("the problem", || {
+        upstream_status(&ringway)["discovery"]["problem"].as_str()?.contains("1 left out: endpoint z").then_some(())
+    });
+    assert_eq!(members(&ringway), ["b"]);
+}

@@ -1,6 +1,7 @@
 //! Members from a store: listed once, told of changes, asked for a sign of life each second. A watch that says nothing proves
 //! nothing: how well the store is is the age of its last answer.
 pub mod consul;
+pub mod curator;
 pub mod entry;
 pub mod etcd;
 pub mod holding;
@@ -42,6 +43,18 @@ pub struct Question {
     pub store: Arc<Settings>,
     /// The name under which members are registered there.
     pub name: String,
+    /// What they look like there.
+    pub layout: Layout,
+}
+
+/// What members look like in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// As `ringway register` writes them.
+    #[default]
+    Own,
+    /// As Curator's service discovery does.
+    Curator,
 }
 
 impl fmt::Display for Question {

@@ -1,5 +1,8 @@
-//! Members in ZooKeeper: nodes `ROOT/rings/NAME/ID` that go with a session, told of by watches.
+//! Members in ZooKeeper: nodes `ROOT/rings/NAME/ID` that go with a session, or `ROOT/NAME/ID` as Curator has them; told of by
+//! watches.
+use super::Layout;
 use super::Question;
+use super::curator;
 use super::entry::Entry;
 use super::reading::Listed;
 use super::reading::SIGN_ANSWER;
@@ -18,7 +21,11 @@ const NOT_IN_NAMES: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 
 /// Above the nodes of all members.
 pub fn folder(question: &Question) -> String {
-    format!("{}/rings/{}", question.store.root, name_of(&question.name))
+    let rings = match question.layout {
+        Layout::Own => "/rings",
+        Layout::Curator => "",
+    };
+    format!("{}{rings}/{}", question.store.root, name_of(&question.name))
 }
 
 /// The name of the node of an id.
@@ -44,12 +51,13 @@ pub struct Reading {
     client: Zookeeper,
     events: Events,
     folder: Folder,
+    layout: Layout,
 }
 
 impl Reading {
     pub(super) async fn begin(question: &Question, number: usize) -> Result<(Self, Listed), StoreError> {
         let (client, events) = Zookeeper::open(&question.store, number, question.store.lease_ttl, None).await?;
-        let mut reading = Self { client, events, folder: Folder::new(folder(question)) };
+        let mut reading = Self { client, events, folder: Folder::new(folder(question)), layout: question.layout };
         let listed = reading.list().await?;
         Ok((reading, listed))
     }
@@ -60,7 +68,11 @@ impl Reading {
 
     pub(super) async fn list(&mut self) -> Result<Listed, StoreError> {
         let nodes = self.folder.list(&self.client).await?;
-        Ok(Listed { entries: nodes.iter().map(|(name, value)| entry(name, value)).collect(), expires: None })
+        let read = |(name, value): (&String, &Vec<u8>)| match self.layout {
+            Layout::Own => Some(entry(name, value)),
+            Layout::Curator => curator::entry(name, value).transpose(),
+        };
+        Ok(Listed { entries: nodes.iter().filter_map(read).collect(), expires: None })
     }
 
     pub(super) async fn ping(&mut self) -> Result<(), StoreError> {

@@ -127,6 +127,20 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_left_with_no_weight_is_asked_for_what_it_had() {
+        let (start, ramp) = (clock::now(), Duration::from_secs(30));
+        let mut state = State::new(1);
+        let before = owners(&build(&mut state, desired(&["a", "b", "c"], ramp), start), start);
+        let mut without = desired(&["a", "b", "c"], ramp);
+        without.upstreams[0].endpoints[2].weight = 0;
+        let snapshot = build(&mut state, without, start);
+        for ((owner, previous), (old, _)) in owners(&snapshot, start + Duration::from_secs(40)).iter().zip(&before) {
+            assert_ne!(owner, "c");
+            assert_eq!(previous.as_deref(), (old == "c").then_some("c"));
+        }
+    }
+
+    #[test]
     fn what_is_past_is_told_apart_from_what_never_was_and_has_an_end() {
         let (mut now, mut state) = (clock::now(), State::new(1));
         let two = |state: &mut State, now| build(state, desired(&["a", "b"], Duration::ZERO), now);

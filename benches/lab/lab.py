@@ -141,8 +141,6 @@ def main():
     tool = out / "lab"
     subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", tool, pathlib.Path(__file__).parent / "lab.c"], check=True)
     periods = DAY[:[name for name, _ in DAY].index(args.until) + 1]
-    if args.until == "join":
-        periods = DAY[:5]  # And two more in peace: what has moved is told by the last.
     for name in args.proxies.split(","):
         kind = PROXIES[name]
         folder = pathlib.Path(tempfile.mkdtemp(prefix="ringway-lab-"))

@@ -75,6 +75,10 @@ def share(seconds, hits, of=None):
     return sum(one[hits] for one in seconds) / (sum(one[of] for one in seconds) if of else RATE * len(seconds))
 
 
+def misses(seconds):
+    return [RATE - one["hits"] for one in seconds]
+
+
 def row(day, name):
     """One line of the table; `None` when the day has no such part."""
     period = next((at for at, (what, _) in enumerate(day["periods"]) if what == ("die" if name == "return cold" else name)), None)
@@ -85,18 +89,19 @@ def row(day, name):
     origin = ratios(day, period, base, begin, end)
     whole = ratios(day, period, base, begin, end, window=end - begin)[0]
     lost = share(usual, "hits_cold", "cold") - share(of, "hits_cold", "cold")
-    return {"hits": share(of, "hits"), "lost": lost, "origin": whole, "peak": max(origin), "busiest": busiest(of),
+    missed = max(now / max(1, before) for now, before in zip(misses(of), misses(usual)))
+    return {"hits": share(of, "hits"), "missed": missed, "lost": lost, "origin": whole, "peak": max(origin), "busiest": busiest(of),
             "failed": sum(one["failed"] for one in of), "again": sum(one["again"] for one in of)}
 
 
 def table(days):
-    lines = ["| what happens | proxy | hits | points lost | origin, in all | origin, peak | busiest cache over mean | failed |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = ["| what happens | proxy | hits | points lost | misses, peak | origin, in all | origin, peak | busiest cache over mean | failed |",
+             "|---|---|---|---|---|---|---|---|---|"]
     for name in PARTS:
         for day in days:
             it = row(day, name)
             if it:
-                lines.append(f"| {name} | {day['label']} | {it['hits'] * 100:.1f} % | {it['lost'] * 100:+.2f} | {it['origin']:.3f} | {it['peak']:.3f} "
+                lines.append(f"| {name} | {day['label']} | {it['hits'] * 100:.1f} % | {it['lost'] * 100:+.2f} | {it['missed']:.3f} | {it['origin']:.3f} | {it['peak']:.3f} "
                              f"| {it['busiest']:.2f} | {it['failed']} |")
     return "\n".join(lines)
 

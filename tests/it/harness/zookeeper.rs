@@ -15,6 +15,8 @@ use tempfile::TempDir;
 /// Where Debian has it; its manifest names what it needs but for something that takes its log.
 const JAR: &str = "/usr/share/java/zookeeper.jar";
 const LOG: &str = "/usr/share/java/slf4j-simple.jar";
+/// What only one of several needs beside.
+const MORE: [&str; 2] = ["/usr/share/java/snappy-java.jar", "/usr/share/java/metrics-core.jar"];
 
 /// Numbers of requests.
 mod op {
@@ -40,6 +42,59 @@ pub struct Zookeeper {
 }
 
 impl Zookeeper {
+    /// Three that are one store; ready when all are.
+    pub fn ensemble() -> Option<Vec<Self>> {
+        if !Self::is_installed() {
+            return None;
+        }
+        let numbers = [1, 2, 3];
+        let peers = numbers.map(|number| {
+            let [one, other] = [free_address(), free_address()];
+            format!("server.{number}=127.0.0.1:{}:{}\n", one.port(), other.port())
+        });
+        // Ticks of half a second: sessions may be as long as ten.
+        let more = format!("tickTime=500\ninitLimit=20\nsyncLimit=4\n{}", peers.concat());
+        let mut all = numbers.map(|number| {
+            let server = Self::prepare(&more, "quorum.QuorumPeerMain");
+            let data = server.folder.path().join("data");
+            std::fs::create_dir(&data).expect("its own folder");
+            std::fs::write(data.join("myid"), number.to_string()).expect("write its own file");
+            server
+        });
+        all.iter_mut().for_each(|server| server.process.start());
+        all.iter_mut().for_each(Self::await_ready);
+        Some(all.into())
+    }
+
+    /// Whether it decides for all.
+    pub fn leads(&self) -> bool {
+        mode(self.address).is_some_and(|mode| mode.contains("Mode: leader"))
+    }
+
+    fn is_installed() -> bool {
+        Path::new(JAR).exists() && Path::new(LOG).exists() && is_installed("java", "-version")
+    }
+
+    /// One that does not run yet.
+    fn prepare(more: &str, class: &'static str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (address, data, file) = (free_address(), folder.path().join("data"), folder.path().join("zoo.cfg"));
+        let lines = [
+            format!("dataDir={}\nclientPort={}", data.display(), address.port()),
+            "clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=srvr".into(),
+            format!("forceSync=no\nmaxClientCnxns=0\n{more}"),
+        ];
+        std::fs::write(&file, lines.join("\n")).expect("write its own file");
+        let process = Process::new(move || {
+            let mut command = Command::new("java");
+            command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
+            let jars = [JAR, LOG, MORE[0], MORE[1]].join(":");
+            command.args(["-cp", &jars, &format!("org.apache.zookeeper.server.{class}")]).arg(&file);
+            command
+        });
+        Self { address, folder, process, login: None, connection: RefCell::new(None) }
+    }
+
     /// Puts a node there, with those above it, or gives it another value.
     #[track_caller]
     pub fn put(&self, path: &str, value: &str) {
@@ -194,13 +249,13 @@ fn text(text: &str) -> Vec<u8> {
 }
 
 /// Whether it is ready: it says so of itself before it has its data, but tells its mode after.
-fn mode(address: SocketAddr) -> Option<()> {
+fn mode(address: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     stream.write_all(b"srvr").ok()?;
     let mut told = String::new();
     stream.read_to_string(&mut told).ok()?;
-    told.contains("Mode:").then_some(())
+    told.contains("Mode:").then_some(told)
 }
 
 impl BoardServer for Zookeeper {
@@ -214,27 +269,11 @@ impl Server for Zookeeper {
     const TAKES_SEVERAL: bool = true;
 
     fn start() -> Option<Self> {
-        if !Path::new(JAR).exists() || !Path::new(LOG).exists() || !is_installed("java", "-version") {
+        if !Self::is_installed() {
             return None;
         }
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let (address, data, file) = (free_address(), folder.path().join("data"), folder.path().join("zoo.cfg"));
         // Ticks of a fifth of a second: sessions may be as short as two of them.
-        let lines = [
-            format!("tickTime=200\ndataDir={}\nclientPort={}", data.display(), address.port()),
-            "clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=srvr".into(),
-            "forceSync=no\nmaxClientCnxns=0\n".into(),
-        ];
-        std::fs::write(&file, lines.join("\n")).expect("write its own file");
-        let process = Process::new(move || {
-            let mut command = Command::new("java");
-            command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
-            command
-                .args(["-cp", &format!("{JAR}:{LOG}"), "org.apache.zookeeper.server.ZooKeeperServerMain"])
-                .arg(&file);
-            command
-        });
-        let mut zookeeper = Self { address, folder, process, login: None, connection: RefCell::new(None) };
+        let mut zookeeper = Self::prepare("tickTime=200\n", "ZooKeeperServerMain");
         zookeeper.restart();
         Some(zookeeper)
     }

@@ -14,6 +14,7 @@ use crate::discovery::store::Question;
 use crate::discovery::store::entry::Entry;
 use crate::discovery::store::holding::Holding;
 use crate::store;
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 use tokio::signal::unix::SignalKind;
@@ -21,6 +22,9 @@ use tokio::signal::unix::signal;
 
 /// Longest time for taking it back at the end; after it the lease runs out by itself.
 const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Reasons that are told of one loss.
+const MAX_TOLD: usize = 64;
 
 /// Holds a membership until SIGTERM, SIGINT or the end of the world.
 ///
@@ -90,20 +94,23 @@ impl Membership {
     async fn hold(&self, held: &mut Option<Holding>) {
         let mut dice = Dice::new(clock::since_epoch().as_nanos() as u64);
         let mut failures = 0u32;
-        // A reason is told once, however often it is met.
-        let mut told = None;
+        // A reason is told once, however often it is met: each server may have its own.
+        let mut told = HashSet::new();
         for server in 0.. {
             match Holding::begin(&self.question, &self.entry, server).await {
                 Ok(begun) => {
                     complain!("{self} is registered: {} weight {}", self.entry.address, self.entry.weight);
-                    (failures, told) = (0, None);
+                    failures = 0;
+                    told.clear();
                     let why = held.insert(begun).keep(self.question.store.lease_ttl).await;
                     complain!("{self} is lost and registered anew: {why}");
                 }
-                Err(error) if told.as_ref() == Some(&error.told()) => {}
                 Err(error) => {
-                    complain!("{self} is not registered: {}", error.told());
-                    told = Some(error.told());
+                    let why = error.told();
+                    if told.len() < MAX_TOLD && !told.contains(&why) {
+                        complain!("{self} is not registered: {why}");
+                        told.insert(why);
+                    }
                 }
             }
             failures = failures.saturating_add(1);

@@ -268,9 +268,14 @@ impl Runner {
             }
             Err(error) => {
                 if matches!(error, ProviderError::Store(_)) {
-                    self.lost.get_or_insert(now);
+                    let is_news = self.lost.replace(self.lost.unwrap_or(now)).is_none();
                     self.refuses |= self.refuses_from().is_some_and(|from| from <= now);
-                    self.note(Some((None, error.to_string())));
+                    if is_news {
+                        self.note(Some((None, error.to_string())));
+                    } else {
+                        // Each server may have words of its own for the one loss.
+                        self.membership.update(|seen| seen.problem = Some(error.to_string()));
+                    }
                 } else {
                     self.refuse(HeldBack::Unreadable, error.to_string());
                 }

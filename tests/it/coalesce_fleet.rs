@@ -203,6 +203,37 @@ fn whoever_leaves_while_other_proxies_fetch_leaves_nothing_in_the_store() {
 }
 
 #[test]
+fn what_a_cache_says_it_has_is_asked_for_without_a_lease() {
+    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+    let origin = Hand::new();
+    let proxy = Ringway::start(&origin.config(&stored(&etcd, "")));
+    let leases = || proxy.metrics().get("ringway_lock_acquire_seconds_count{use=\"coalesce\",result=\"granted\"}");
+    let answered = |path: &str, fields: &str| {
+        let asking = ask(&proxy, path);
+        origin.next().answer(200, fields, b"x");
+        assert_eq!(got(asking).status, 200);
+        leases()
+    };
+    let lasting = "Age: 5\r\nCache-Control: max-age=3600\r\n";
+    assert_eq!([1, 2, 3].map(|_| answered("/a", lasting)), [1.0; 3], "the cache has it");
+    assert_eq!(answered("/b", lasting), 2.0, "another one");
+    assert_eq!([1, 2].map(|_| answered("/c", "Cache-Control: max-age=3600\r\n")), [3.0, 4.0], "no cache said so");
+    let purging = thread::spawn({
+        let address = proxy.address;
+        move || Client::new(address).request("PURGE", "/a", &[], None).unwrap().status
+    });
+    origin.next().answer(200, "", b"");
+    assert_eq!(purging.join().unwrap(), 200);
+    assert_eq!(answered("/a", lasting), 5.0, "it was told to forget");
+    let asking = thread::spawn({
+        let address = proxy.address;
+        move || Client::new(address).request("GET", "/b", &[("Cache-Control", "no-cache")], None).unwrap().status
+    });
+    origin.next().answer(200, lasting, b"x");
+    assert_eq!((asking.join().unwrap(), leases()), (200, 6.0), "a client wants it anew");
+}
+
+#[test]
 fn without_its_store_a_fleet_coalesces_by_proxy_or_refuses_and_says_so() {
     let Some(mut etcd) = Etcd::start() else { skip!("no etcd") };
     let origin = Hand::new();

@@ -5,6 +5,7 @@ use crate::head::tokens;
 use crate::http1::framing::BodyLength;
 use crate::proxy::coalesce::identity::Names;
 use crate::route::coalesce::Coalesce;
+use std::time::Duration;
 
 /// Fields that an answer may depend on; more is as good as all.
 const MAX_NAMES: usize = 16;
@@ -30,6 +31,27 @@ pub fn verdict(head: &Head, length: BodyLength, coalesce: &Coalesce) -> Verdict 
         return Verdict::Own;
     }
     names(head).map_or(Verdict::Own, Verdict::Shared)
+}
+
+/// How much longer a cache that gave an answer has it, by its own word: it says how old it is, and how old it may become. To the
+/// second, so one less.
+pub fn cached_for(head: &Head) -> Option<Duration> {
+    let seconds = |text: &[u8]| std::str::from_utf8(text.trim_ascii()).ok()?.parse::<u32>().ok();
+    let mut ages = head.all_named(b"age");
+    let (Some(age), None) = (ages.next(), ages.next()) else { return None };
+    let directives = || head.all_named(b"cache-control").flat_map(tokens);
+    if directives().any(|directive| directive.to_ascii_lowercase().starts_with(b"no-cache")) {
+        return None;
+    }
+    let lifetime = |wanted: &[u8]| {
+        directives().find_map(|directive| {
+            let (name, value) = directive.split_at(directive.iter().position(|byte| *byte == b'=')?);
+            if name.trim_ascii().eq_ignore_ascii_case(wanted) { seconds(&value[1..]) } else { None }
+        })
+    };
+    let lifetime = lifetime(b"s-maxage").or_else(|| lifetime(b"max-age"))?;
+    let left = lifetime.checked_sub(seconds(age)?)?.checked_sub(1)?;
+    (left > 0).then(|| Duration::from_secs(left.into()))
 }
 
 /// Whether this status says the same to everybody. Those for parts and conditions are, where such requests are shared.
@@ -95,6 +117,34 @@ mod tests {
 
     fn shared(names: &[&str]) -> Verdict {
         Verdict::Shared(names.iter().map(|name| Box::from(name.as_bytes())).collect())
+    }
+
+    #[test]
+    fn a_cache_says_how_long_it_has_an_answer() {
+        let left = |fields: &[(&str, &str)]| {
+            let mut head = Head::default();
+            fields.iter().for_each(|(name, value)| head.push(name.as_bytes(), value.as_bytes()));
+            cached_for(&head).map(|left| left.as_secs())
+        };
+        let (age, lasting) = (("Age", "10"), ("Cache-Control", "public, max-age=60"));
+        assert_eq!(left(&[age, lasting]), Some(49));
+        assert_eq!(left(&[age, ("Cache-Control", "max-age=60, S-MaxAge=20")]), Some(9));
+        assert_eq!(left(&[age, ("Cache-Control", "max-age=12")]), Some(1));
+        // Nothing is known, or it is over, or every use of it is asked about.
+        for fields in [
+            &[lasting][..],
+            &[age],
+            &[age, age, lasting],
+            &[age, ("Cache-Control", "max-age=11")],
+            &[age, ("Cache-Control", "max-age=5")],
+            &[("Age", "x"), lasting],
+            &[("Age", "-1"), lasting],
+            &[age, ("Cache-Control", "max-age")],
+            &[age, ("Cache-Control", "max-age=\"60\"")],
+            &[age, ("Cache-Control", "no-cache, max-age=60")],
+        ] {
+            assert_eq!(left(fields), None, "{fields:?}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What earlier answers said of what is asked for: which fields they depend on, and that the next ones are not for others either.
+//! What earlier answers said of what is asked for: which fields they depend on, that the next ones are not for others either, and how
+//! long a cache has them.
 //! In a table of fixed size; where a place is needed, the one that was written longest ago goes.
 use crate::proxy::coalesce::identity::Names;
 use std::sync::Mutex;
@@ -27,6 +28,8 @@ struct Memo {
     asked: u64,
     names: Option<Names>,
     missed: Option<Instant>,
+    /// Until when a cache has the answer, and how often what is asked for had been changed when it came.
+    cached: Option<(Instant, u64)>,
     written: Instant,
 }
 
@@ -69,6 +72,19 @@ impl Memos {
         });
     }
 
+    /// Notes that a cache has the answer until then, unless what is asked for is changed.
+    pub fn cache(&self, asked: u64, until: Instant, generation: u64, now: Instant) {
+        self.write(asked, now, |memo| memo.cached = Some((until, generation)));
+    }
+
+    /// Whether a cache has the answer, by its own word.
+    pub fn is_cached(&self, asked: u64, generation: u64, now: Instant) -> bool {
+        let shard = self.shard(asked);
+        let set = shard.get(set_of(asked)..set_of(asked) + WAYS).unwrap_or_default();
+        let memo = set.iter().flatten().find(|memo| memo.asked == asked);
+        memo.and_then(|memo| memo.cached).is_some_and(|(until, of)| of == generation && now < until)
+    }
+
     fn write(&self, asked: u64, now: Instant, write: impl FnOnce(&mut Memo)) {
         let mut shard = self.shard(asked);
         if shard.is_empty() {
@@ -78,7 +94,7 @@ impl Memos {
         let known = set.iter().position(|place| place.as_ref().is_some_and(|memo| memo.asked == asked));
         let oldest = || (0..WAYS).min_by_key(|at| set[*at].as_ref().map(|memo| memo.written)).unwrap_or(0);
         let place = &mut set[known.unwrap_or_else(oldest)];
-        let fresh = Memo { asked, names: None, missed: None, written: now };
+        let fresh = Memo { asked, names: None, missed: None, cached: None, written: now };
         let memo = place.take_if(|memo| memo.asked == asked).unwrap_or(fresh);
         let memo = place.insert(memo);
         memo.written = now;
@@ -112,6 +128,17 @@ mod tests {
         assert!(memos.look(7, now).0 && !memos.look(7 + (SHARDS * SETS) as u64, now).0);
         assert!(memos.look(7, now + Duration::from_millis(1999)).0);
         assert!(!memos.look(7, now + MISS).0);
+    }
+
+    #[test]
+    fn what_a_cache_has_is_known_until_it_ends_or_is_changed() {
+        let (memos, now) = (Memos::default(), clock::now());
+        let end = now + Duration::from_secs(9);
+        assert!(!memos.is_cached(7, 1, now));
+        memos.cache(7, end, 1, now);
+        memos.miss(7, now);
+        assert!(memos.is_cached(7, 1, now) && memos.look(7, now).0);
+        assert!(!memos.is_cached(7, 2, now) && !memos.is_cached(8, 1, now) && !memos.is_cached(7, 1, end));
     }
 
     #[test]

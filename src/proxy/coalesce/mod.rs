@@ -134,7 +134,10 @@ async fn share(
         let mut seat = match flights.join(identity.bytes(), counter, coalesce.max_body) {
             Joined::Later(seat) => seat,
             Joined::First(seat) => {
-                let order = Order { flight: seat.flight().clone(), identity: identity.bytes().into(), memo };
+                let asked = flights.hash(identity.bytes());
+                let is_cached = is_cached(proxy, ctx, asked, seat.flight().generation);
+                let order =
+                    Order { flight: seat.flight().clone(), identity: identity.bytes().into(), memo, asked, is_cached };
                 pilot::launch(proxy, ctx, coalesce, order);
                 return lead(proxy, ctx, seat).await.map(Some);
             }
@@ -219,6 +222,13 @@ impl Drop for Leading<'_> {
     fn drop(&mut self) {
         note(self.proxy, self.ctx, self.flight.role());
     }
+}
+
+/// Whether a cache has the answer, as it said when it gave it last, and the request takes what a cache has.
+fn is_cached(proxy: &Proxy, ctx: &RequestContext, asked: u64, generation: u64) -> bool {
+    let takes_any = |name: &[u8]| ctx.head().all_named(name).next().is_none();
+    let takes_any = takes_any(b"cache-control") && takes_any(b"pragma");
+    takes_any && proxy.flights.memos.is_cached(asked, generation, clock::now())
 }
 
 /// Whether nobody is asked: the store that elects who asks is lost, and the route would rather refuse.

@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 use std::time::Instant;
 
 /// Small pieces share blocks of this size.
@@ -71,8 +72,12 @@ pub struct Order {
     pub flight: Arc<Flight>,
     /// What they ask for.
     pub identity: Box<[u8]>,
-    /// By what earlier answers to it are kept in mind.
+    /// By what earlier answers to it are kept in mind, whatever they depend on.
     pub memo: u64,
+    /// The same with the values of the fields that they depend on.
+    pub asked: u64,
+    /// Whether a cache has the answer: then no other proxy has to be waited for.
+    pub is_cached: bool,
 }
 
 /// One exchange and who it is for.
@@ -83,6 +88,8 @@ struct Pilot {
     coalesce: Coalesce,
     /// What keeps other proxies from asking for the same meanwhile.
     turn: Option<Held>,
+    /// How much longer a cache has the answer, once all of it is there.
+    cached_for: Option<Duration>,
 }
 
 /// Begins the exchange, as the request of `ctx` asks for it.
@@ -93,7 +100,8 @@ pub fn launch(proxy: &Rc<Proxy>, ctx: &RequestContext, coalesce: &Coalesce, orde
     let mut own =
         RequestContext::new(ctx.view.clone(), ctx.conn.clone(), request, ctx.client, ctx.id.clone(), ctx.started);
     (own.route, own.key, own.has_waited) = (ctx.route, ctx.key, ctx.has_waited);
-    let pilot = Pilot { proxy: proxy.clone(), ctx: own, order, coalesce: coalesce.clone(), turn: None };
+    let pilot =
+        Pilot { proxy: proxy.clone(), ctx: own, order, coalesce: coalesce.clone(), turn: None, cached_for: None };
     drop(tokio::task::spawn_local(pilot.fly()));
 }
 
@@ -108,6 +116,12 @@ impl Pilot {
         if !is_over && !self.pass_on(&mut exchange).await {
             return;
         }
+        if let Some(left) = self.cached_for {
+            let (now, generation) = (clock::now(), self.order.flight.generation);
+            self.proxy.flights.memos.cache(self.order.asked, now + left, generation, now);
+        }
+        // The next proxy may ask.
+        self.turn = None;
         poll_fn(|cx| exchange.poll_rest_of_request(cx)).await;
         if let Some(connection) = exchange.finish() {
             let upstream = self.ctx.upstream();
@@ -118,7 +132,7 @@ impl Pilot {
     /// Waits until it is this proxy that asks. `false` when nobody is to ask, or nobody is left to hear of it.
     async fn take_turn(&mut self) -> bool {
         let flight = &self.order.flight;
-        let Some(stored) = &self.coalesce.stored else {
+        let Some(stored) = self.coalesce.stored.as_ref().filter(|_| !self.order.is_cached) else {
             flight.begin(Coalesced::Filler);
             return true;
         };
@@ -193,9 +207,11 @@ impl Pilot {
             }
             Verdict::Failed => self.order.flight.close(true),
         }
-        if !matches!(verdict, Verdict::Shared(_)) {
+        match &verdict {
+            Verdict::Shared(_) if self.coalesce.stored.is_some() => self.cached_for = judge::cached_for(&answer.head),
+            Verdict::Shared(_) => {}
             // Nor is it of any use to other proxies.
-            self.turn = None;
+            Verdict::Own | Verdict::Failed => self.turn = None,
         }
         let slot = self.slot();
         let by = By {

@@ -77,6 +77,11 @@ impl Flights {
         Counter(self.hasher.hash_one((&host::of(head)[..], head.path())) as usize % CHANGES)
     }
 
+    /// How often what a counter counts was changed so far.
+    pub fn generation(&self, counter: Counter) -> u64 {
+        self.changes[counter.0].load(Ordering::SeqCst)
+    }
+
     /// What was asked for before now is not good for who asks from now on.
     pub fn change(&self, counter: Counter) {
         self.changes[counter.0].fetch_add(1, Ordering::SeqCst);
@@ -84,7 +89,7 @@ impl Flights {
 
     /// A place in the flight that asks for this, if it began after the last change; else in one that has to begin.
     pub fn join(&self, identity: &[u8], counter: Counter, max_body: u64) -> Joined {
-        let generation = self.changes[counter.0].load(Ordering::SeqCst);
+        let generation = self.generation(counter);
         let mut shard = self.shard(identity);
         let known = shard.get(identity).filter(|flight| flight.generation == generation);
         if let Some(seat) = known.and_then(|flight| flight.join(false)) {

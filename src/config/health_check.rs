@@ -66,8 +66,9 @@ fn elect(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Opt
         return None;
     };
     match stores.get(&store.value) {
-        Some(Some(known)) if known.engine != Engine::Etcd => {
-            let message = format!("\"{}\" is {}, but elections go through etcd", store.value, known.engine.name());
+        Some(Some(known)) if !matches!(known.engine, Engine::Etcd | Engine::Redis(_) | Engine::Zookeeper) => {
+            let engine = known.engine.name();
+            let message = format!("\"{}\" is {engine}, but elections go through etcd, redis or zookeeper", store.value);
             reader.problem(&store.place, message);
         }
         Some(_) => {}

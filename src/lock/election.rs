@@ -1,6 +1,7 @@
 //! A job that one proxy of a fleet does for all, and what it tells the others: whoever has the lock does it and publishes under
 //! its fencing token; the others listen, and know when nobody tells them any more. What the job is is not known here.
 use super::Limits;
+use super::Post;
 use super::key::LockKey;
 use super::lease::Lease;
 use super::service::Service;
@@ -38,7 +39,7 @@ pub struct Seat {
     pub job: String,
     /// Times this proxy was elected.
     pub terms: Counter,
-    key: LockKey,
+    post: Arc<Post>,
     by: String,
     every: Duration,
     service: Arc<Service>,
@@ -84,6 +85,9 @@ struct Seen {
 /// As it is published.
 #[derive(Debug, Serialize, Deserialize)]
 struct Word {
+    /// Another each time, so that the same found again is news.
+    #[serde(default)]
+    serial: u64,
     token: String,
     by: String,
     found: Value,
@@ -93,13 +97,15 @@ impl Seat {
     /// A candidate for a job, known to people as `by`, that has something to tell each `every`. Nothing happens before it
     /// [runs](Self::run).
     pub fn new(job: String, key: LockKey, by: String, every: Duration, service: Arc<Service>) -> Self {
+        let every = every.max(MIN_EVERY);
+        let post = Arc::new(Post { key, name: job.clone(), lasts: PATIENCE * every });
         let seen = Seen { elected: None, heard: clock::now(), version: None, told: None };
         Self {
             job,
             terms: Counter::default(),
-            key,
+            post,
             by,
-            every: every.max(MIN_EVERY),
+            every,
             service,
             seen: Mutex::new(seen),
             own: watch::Sender::new(None),
@@ -172,7 +178,7 @@ impl Seat {
     async fn stand(&self) {
         let told = format!("{} {}", self.job, self.by);
         loop {
-            let asking = self.service.acquire(self.key, &told, Limits { wait: CAMPAIGN, queue: CANDIDATES });
+            let asking = self.service.acquire(self.post.key, &told, Limits { wait: CAMPAIGN, queue: CANDIDATES });
             let lease = tokio::select! {
                 lease = asking => lease,
                 () = self.until_resigned() => return,
@@ -203,14 +209,15 @@ impl Seat {
 
     /// Tells the others, again and again; until the store says that it is not for this proxy to tell, or it resigns.
     async fn publish(&self, owner: u64, token: &str) {
-        let mut own = self.own.subscribe();
+        let (mut own, mut serial) = (self.own.subscribe(), 0);
         loop {
             let found = own.borrow_and_update().clone();
             let mut pause = self.every;
             if let Some(found) = found {
-                let word = Word { token: token.to_string(), by: self.by.clone(), found };
+                serial += 1;
+                let word = Word { serial, token: token.to_string(), by: self.by.clone(), found };
                 let text = serde_json::to_string(&word).unwrap_or_default();
-                match self.service.publish(owner, &self.job, text).await {
+                match self.service.publish(owner, &self.post, text).await {
                     Ok(true) => {}
                     Ok(false) => return,
                     Err(error) => {
@@ -237,7 +244,7 @@ impl Seat {
         let look = (self.every / 4).clamp(LOOK.0, LOOK.1);
         loop {
             if self.role(clock::now()) != Role::Elected {
-                match self.service.published(&self.job).await {
+                match self.service.published(&self.post).await {
                     Ok(Some((version, text))) => self.hear(version, &text),
                     Ok(None) => {}
                     Err(error) => tracing::debug!(job = self.job, error = error.told(), "Nobody could be heard."),
@@ -252,7 +259,7 @@ impl Seat {
         if seen.elected.is_some() || seen.version.replace(version) == Some(version) {
             return;
         }
-        let Ok(Word { token, by, found }) = serde_json::from_slice(text) else {
+        let Ok(Word { token, by, found, .. }) = serde_json::from_slice(text) else {
             return tracing::warn!(job = self.job, "What is published in the store cannot be read.");
         };
         // Whoever has a lower one was elected before, and may not know that it is over; unless nobody else is heard any more, as when

@@ -4,6 +4,7 @@ use super::Ask;
 use super::Grant;
 use super::Later;
 use super::LeaseStore;
+use super::Post;
 use super::Published;
 use super::standing::Standing;
 use super::term::Term;
@@ -440,12 +441,12 @@ impl LeaseStore for Etcd {
         Box::pin(self.forget(ask))
     }
 
-    fn publish<'a>(&'a self, owner: u64, name: &'a str, text: String) -> Later<'a, Result<bool, StoreError>> {
-        Box::pin(async move { self.write(owner, name, &text).await })
+    fn publish<'a>(&'a self, owner: u64, post: &'a Post, text: String) -> Later<'a, Result<bool, StoreError>> {
+        Box::pin(async move { self.write(owner, &post.name, &text).await })
     }
 
-    fn published<'a>(&'a self, name: &'a str) -> Later<'a, Result<Published, StoreError>> {
-        Box::pin(self.read(name))
+    fn published<'a>(&'a self, post: &'a Post) -> Later<'a, Result<Published, StoreError>> {
+        Box::pin(self.read(&post.name))
     }
 
     fn reset(&self) {

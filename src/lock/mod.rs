@@ -41,7 +41,18 @@ use token::Token;
 /// What is answered later, on the thread of locks.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What was last written under a name, with a number that is another each time; nothing when nobody has.
+/// Where something is published for all who use a store.
+#[derive(Debug)]
+pub struct Post {
+    /// Under whose lock.
+    pub key: LockKey,
+    /// Its name, fit for a key of any store.
+    pub name: String,
+    /// How long it is of use: one that cannot tie it to a session lets it go then.
+    pub lasts: Duration,
+}
+
+/// What was last published, with a number that is another each time; nothing when nobody has.
 pub type Published = Option<(u64, Vec<u8>)>;
 
 /// One engine's recipe: how a lock is taken, kept and given back in a store. One for each store and length of a lease.
@@ -70,20 +81,19 @@ pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Writes a text for all others who use the store, under a name, for as long as this proxy's session lasts; only while the ask
-    /// of this number has its lock. Says whether it had. Others' words under that name are replaced.
+    /// Writes a text for all others who use the store; only while the ask of this number has the lock. Says whether it had.
     ///
     /// # Errors
     /// When the outcome is not known.
-    fn publish<'a>(&'a self, _owner: u64, _name: &'a str, _text: String) -> Later<'a, Result<bool, StoreError>> {
+    fn publish<'a>(&'a self, _owner: u64, _post: &'a Post, _text: String) -> Later<'a, Result<bool, StoreError>> {
         Box::pin(async { Err(StoreError::LeftOut("publishing by this engine")) })
     }
 
-    /// What was last written under a name, if somebody has, and a number that is another each time.
+    /// What was last published, if somebody has.
     ///
     /// # Errors
     /// When there is no answer.
-    fn published<'a>(&'a self, _name: &'a str) -> Later<'a, Result<Published, StoreError>> {
+    fn published<'a>(&'a self, _post: &'a Post) -> Later<'a, Result<Published, StoreError>> {
         Box::pin(async { Err(StoreError::LeftOut("publishing by this engine")) })
     }
 

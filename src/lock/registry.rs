@@ -80,7 +80,12 @@ impl Locks {
 
     /// A candidate for a job, with leases as long as what the store keeps: the one that there is already, or a new one.
     pub fn seat(&self, store: &Arc<Settings>, job: String, by: String, every: Duration) -> Arc<Seat> {
-        let service = self.of_store(store, store.lease_ttl);
+        // No lease there is longer than that.
+        let lease = match store.engine {
+            Engine::Redis(own) => store.lease_ttl.min(own.max_lease),
+            _ => store.lease_ttl,
+        };
+        let service = self.of_store(store, lease);
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         seats.retain(|seat| seat.strong_count() > 0);
         let same = seats.iter().filter_map(Weak::upgrade).find(|seat| seat.is_same(&job, every, &service));

@@ -4,6 +4,7 @@ use super::Ask;
 use super::LeaseStore;
 use super::Limits;
 use super::LockError;
+use super::Post;
 use super::Published;
 use super::key::LockKey;
 use super::lease::Lease;
@@ -138,22 +139,22 @@ impl Service {
         Ok(Lease::here(turn, None))
     }
 
-    /// Writes a text under a name for all others who use the store, while the ask of this number has its lock. Says whether it had.
+    /// Writes a text for all others who use the store, while the ask of this number has the lock. Says whether it had.
     ///
     /// # Errors
     /// When the outcome is not known.
-    pub async fn publish(&self, owner: u64, name: &str, text: String) -> Result<bool, StoreError> {
-        let name = name.to_string();
-        self.call(move |engine| async move { engine.publish(owner, &name, text).await }).await
+    pub async fn publish(&self, owner: u64, post: &Arc<Post>, text: String) -> Result<bool, StoreError> {
+        let post = post.clone();
+        self.call(move |engine| async move { engine.publish(owner, &post, text).await }).await
     }
 
-    /// What was last published under a name, if anything was, and a number that is another each time.
+    /// What was last published, if anything was.
     ///
     /// # Errors
     /// When there is no answer in time.
-    pub async fn published(&self, name: &str) -> Result<Published, StoreError> {
-        let name = name.to_string();
-        self.call(move |engine| async move { engine.published(&name).await }).await
+    pub async fn published(&self, post: &Arc<Post>) -> Result<Published, StoreError> {
+        let post = post.clone();
+        self.call(move |engine| async move { engine.published(&post).await }).await
     }
 
     /// Has an engine asked where its connections are.

@@ -6,6 +6,8 @@ use super::Ask;
 use super::Grant;
 use super::Later;
 use super::LeaseStore;
+use super::Post;
+use super::Published;
 use super::standing::Standing;
 use super::term::Term;
 use super::token::Token;
@@ -315,6 +317,28 @@ impl Redis {
         Ok((self.asked(call).await? == 1).then(|| self.until(sent)))
     }
 
+    fn published_key(&self, post: &Post) -> String {
+        self.key(&format!("elect:{}", post.name))
+    }
+
+    async fn write(&self, owner: u64, post: &Post, text: &str) -> Result<bool, StoreError> {
+        let Some(key) = lock(&self.asks).get(&owner).map(|entry| entry.key.clone()) else { return Ok(false) };
+        let connection = self.connection().await?;
+        let (published, lasts) = (self.published_key(post), post.lasts.as_millis().to_string());
+        let (keys, arguments) = ([&*key, &*published], [&*self.owner(owner), text, &*lasts]);
+        let call = connection.client.run::<i64>(CALL, &scripts::PUBLISHING, &keys, &arguments);
+        Ok(self.asked(call).await? == 1)
+    }
+
+    async fn read(&self, post: &Post) -> Result<Published, StoreError> {
+        let connection = self.connection().await?;
+        let key = self.published_key(post);
+        let told: Vec<u8> = self.asked(connection.client.run(CALL, &scripts::READING, &[&*key], &[])).await?;
+        let Some(bar) = told.iter().position(|byte| *byte == b'|') else { return Ok(None) };
+        let number = std::str::from_utf8(&told[..bar]).ok().and_then(|number| number.parse().ok());
+        Ok(number.map(|number| (number, told[bar + 1..].to_vec())))
+    }
+
     async fn forget(&self, ask: &Ask) -> Result<(), StoreError> {
         let Some(was_asking) = lock(&self.asks).get(&ask.owner).map(|entry| entry.is_asking) else { return Ok(()) };
         let connection = self.connection().await?;
@@ -380,6 +404,14 @@ impl LeaseStore for Redis {
 
     fn release<'a>(&'a self, ask: &'a Ask) -> Later<'a, Result<(), StoreError>> {
         Box::pin(self.forget(ask))
+    }
+
+    fn publish<'a>(&'a self, owner: u64, post: &'a Post, text: String) -> Later<'a, Result<bool, StoreError>> {
+        Box::pin(async move { self.write(owner, post, &text).await })
+    }
+
+    fn published<'a>(&'a self, post: &'a Post) -> Later<'a, Result<Published, StoreError>> {
+        Box::pin(self.read(post))
     }
 
     fn renew<'a>(&'a self, ask: &'a Ask) -> Option<Later<'a, Result<Option<Instant>, StoreError>>> {

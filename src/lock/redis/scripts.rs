@@ -103,6 +103,17 @@ const RELEASE: &str = r"
     return 1
 ";
 
+/// Publishes while an owner has a lock. KEYS: the lock, what is published. ARGV: the owner, the text, how long it lasts.
+const PUBLISH: &str = r"
+    if owner_of(redis.call('GET', KEYS[1])) ~= ARGV[1] then return 0 end
+    local last = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+)|')
+    redis.call('SET', KEYS[2], whole(math.max((tonumber(last) or 0) + 1, now)) .. '|' .. ARGV[2], 'PX', ARGV[3])
+    return 1
+";
+
+/// What is published. KEYS: where.
+const READ: &str = r"return redis.call('GET', KEYS[1]) or ''";
+
 /// A sign of life. It writes, so that a server which may not is none; and the last token is none below those that were seen, also
 /// when the data are of an earlier time. KEYS: the last token, the life, locks that are held. ARGV: the quarantine, whether the server is
 /// durable, the highest token seen. Tells the moment, the rest of the quarantine, and who has those locks.
@@ -125,6 +136,8 @@ const EVICTION: &str = r"
 pub(super) static ACQUIRING: LazyLock<Script> = LazyLock::new(|| script(ACQUIRE));
 pub(super) static RENEWING: LazyLock<Script> = LazyLock::new(|| script(RENEW));
 pub(super) static RELEASING: LazyLock<Script> = LazyLock::new(|| script(RELEASE));
+pub(super) static PUBLISHING: LazyLock<Script> = LazyLock::new(|| script(PUBLISH));
+pub(super) static READING: LazyLock<Script> = LazyLock::new(|| Script::new(READ));
 pub(super) static SIGNING: LazyLock<Script> = LazyLock::new(|| script(SIGN));
 pub(super) static EVICTING: LazyLock<Script> = LazyLock::new(|| Script::new(EVICTION));
 

@@ -8,6 +8,8 @@ use crate::lock::Ask;
 use crate::lock::Grant;
 use crate::lock::Later;
 use crate::lock::LeaseStore;
+use crate::lock::Post;
+use crate::lock::Published;
 use crate::lock::standing::Standing;
 use crate::lock::term::Term;
 use crate::lock::token::Token;
@@ -23,6 +25,7 @@ use crate::store::zookeeper::Stays;
 use crate::store::zookeeper::Zookeeper as Client;
 use names::Place;
 use names::folder;
+use names::holder;
 use names::mark;
 use names::place;
 use std::collections::HashMap;
@@ -37,6 +40,7 @@ use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Notify;
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Time after which who waits looks again, whatever the watch says: one that is silent proves nothing.
 const LOOK: Duration = Duration::from_secs(1);
@@ -300,7 +304,7 @@ impl Zookeeper {
     }
 
     async fn wait(&self, ask: &Ask) -> Result<Grant, StoreError> {
-        let folder = folder(&self.settings.root, ask);
+        let folder = folder(&self.settings.root, &ask.key);
         let Link { session, client } = self.link().await?;
         let mark = mark(session.id, ask.owner);
         let was_asked = self.begin(ask, &session, &folder);
@@ -371,6 +375,23 @@ impl Zookeeper {
         Ok(Grant { token: Token::new(session.epoch, created.unsigned_abs()), term })
     }
 
+    /// Publishes in the node by which we have the lock: when that is gone, so is what we said.
+    async fn write(&self, owner: u64, text: &str) -> Result<bool, StoreError> {
+        let path = lock(&self.asks).get(&owner).and_then(|entry| entry.path.clone());
+        let Some(path) = path.filter(|path| lock(&self.held).contains_key(path)) else { return Ok(false) };
+        self.link().await?.client.set(&path, text.as_bytes()).await
+    }
+
+    /// What whoever has the lock says in its node; before its first word it names itself there alone.
+    async fn read(&self, post: &Post) -> Result<Published, StoreError> {
+        let Link { client, .. } = self.link().await?;
+        let folder = folder(&self.settings.root, &post.key);
+        let names = client.children(&folder, false).await?.unwrap_or_default();
+        let Some(holder) = holder(&names) else { return Ok(None) };
+        let text = client.get(&format!("{folder}/{holder}")).await?;
+        Ok(text.filter(|text| text.starts_with(b"{")).map(|text| (xxh3_64(&text), text)))
+    }
+
     async fn forget(&self, ask: &Ask) -> Result<(), StoreError> {
         let Some(entry) = lock(&self.asks).get(&ask.owner).cloned() else { return Ok(()) };
         if let Some(path) = &entry.path {
@@ -427,6 +448,14 @@ impl LeaseStore for Zookeeper {
 
     fn release<'a>(&'a self, ask: &'a Ask) -> Later<'a, Result<(), StoreError>> {
         Box::pin(self.forget(ask))
+    }
+
+    fn publish<'a>(&'a self, owner: u64, _: &'a Post, text: String) -> Later<'a, Result<bool, StoreError>> {
+        Box::pin(async move { self.write(owner, &text).await })
+    }
+
+    fn published<'a>(&'a self, post: &'a Post) -> Later<'a, Result<Published, StoreError>> {
+        Box::pin(self.read(post))
     }
 
     fn reset(&self) {

@@ -1,9 +1,9 @@
 //! PURE: which nodes locks and those who ask for them have, and who of them comes first.
-use crate::lock::Ask;
+use crate::lock::key::LockKey;
 
 /// The node of a lock: not many thousands in one.
-pub(super) fn folder(root: &str, ask: &Ask) -> String {
-    let (used_for, hash) = (ask.key.to_string(), format!("{:032x}", ask.key.hash()));
+pub(super) fn folder(root: &str, key: &LockKey) -> String {
+    let (used_for, hash) = (key.to_string(), format!("{:032x}", key.hash()));
     let used_for = used_for.split('/').next().unwrap_or_default().to_string();
     format!("{root}/locks/{used_for}/{}/{hash}", &hash[..2])
 }
@@ -29,6 +29,11 @@ pub(super) fn place<'a>(names: &'a [String], own: &str) -> Place<'a> {
     names.iter().filter_map(ahead).min().map_or(Place::First, |(_, name)| Place::Behind(name))
 }
 
+/// Who has the lock, if anybody does.
+pub(super) fn holder(names: &[String]) -> Option<&String> {
+    names.iter().find(|name| place(names, name) == Place::First)
+}
+
 fn number(name: &str) -> Option<i32> {
     name.rsplit_once("lock-")?.1.parse().ok()
 }
@@ -36,9 +41,7 @@ fn number(name: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::key::LockKey;
     use crate::telemetry::labels::LockUse;
-    use std::sync::atomic::AtomicBool;
 
     #[test]
     fn whoever_has_the_lowest_number_is_first_and_others_look_at_who_is_before() {
@@ -56,13 +59,14 @@ mod tests {
         assert_eq!(place(&round, &round[1]), Place::Behind(&round[0]));
         let strange: Vec<String> = ["x", "lock-0000000001", "_c_9-lock-0000000002"].map(String::from).into();
         assert_eq!(place(&strange, &strange[2]), Place::Behind("lock-0000000001"), "another program's");
+        assert_eq!((holder(&some), holder(&round)), (Some(&some[1]), Some(&round[0])));
+        assert_eq!(holder(&["x".to_string()]), None);
     }
 
     #[test]
     fn locks_are_spread_over_nodes_and_an_ask_is_found_by_its_beginning() {
         let key = LockKey::new(LockUse::Serialize, &[b"orders", b"/17"]);
-        let ask = Ask { key, owner: 7, told: String::new(), had_to_wait: AtomicBool::new(false) };
-        assert_eq!(folder("/r", &ask), "/r/locks/serialize/83/83c9b70772eb1860ddb3f13b3d0cfde2");
+        assert_eq!(folder("/r", &key), "/r/locks/serialize/83/83c9b70772eb1860ddb3f13b3d0cfde2");
         assert_eq!(mark(-1, 7), "_c_ffffffffffffffff-0000000000000007-lock-");
     }
 }

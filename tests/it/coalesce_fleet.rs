@@ -1,13 +1,17 @@
-//! One fetch for the askers of many proxies, by a real etcd: behind real caches, over deaths, and without the store.
+//! One fetch for the askers of many proxies, by a real store: behind real caches, over deaths, and without the store. Each story is
+//! told of each engine.
 use crate::coalesce::{Asking, Hand, ask, got, role, until_waiting};
 use crate::dashboard;
 use crate::harness::etcd::Etcd;
 use crate::harness::http::Client;
+use crate::harness::locks::LockServer;
 use crate::harness::nginx::Nginx;
 use crate::harness::origin::{Origin, Script};
 use crate::harness::program::{Ringway, command};
+use crate::harness::redis::Redis;
 use crate::harness::store::Server;
 use crate::harness::wait_for;
+use crate::harness::zookeeper::Zookeeper;
 use crate::skip;
 use ringway::base::clock;
 use serde_json::Value;
@@ -16,23 +20,44 @@ use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-const LOCKS: &str = "/ringway/locks/coalesce/";
+/// A lease, in seconds, that a busy machine does not lose, and one that is soon over.
+const LONG: u64 = 5;
+const SHORT: u64 = 2;
 
 /// How many clients each proxy has.
 const CLIENTS: usize = 200;
 
 /// `[route.coalesce]`'s lines for a fleet, and its store.
-fn stored(etcd: &Etcd, lines: &str) -> String {
-    format!("store = \"e\"\n{lines}\n{}", store(etcd))
+fn stored(store: &impl LockServer, lease: u64, lines: &str) -> String {
+    format!("store = \"e\"\nlease = \"{lease}s\"\n{lines}\n{}", table(store, lease))
 }
 
-fn store(etcd: &Etcd) -> String {
-    format!("[store.e]\nengine = \"etcd\"\nendpoints = [\"http://{}\"]\n", etcd.address)
+fn table(store: &impl LockServer, lease: u64) -> String {
+    format!("[store.e]\n{}\n", store.lock_lines(store.address(), lease))
+}
+
+/// Starts a proxy and waits until its store gives locks: one that may have forgotten some does not at once.
+#[track_caller]
+fn start(config: &str) -> Ringway {
+    let proxy = Ringway::start(config);
+    until_given(&proxy);
+    proxy
+}
+
+#[track_caller]
+fn until_given(proxy: &Ringway) {
+    wait_for("locks to be given", || {
+        let metrics = proxy.metrics();
+        let is_given =
+            metrics.get("ringway_store_up{store=\"e\"}") == 1.0 && metrics.sum("ringway_cap_degraded") == 0.0;
+        is_given.then_some(())
+    });
 }
 
 /// Waits until so many proxies have asked for leases.
-fn until_asked(etcd: &Etcd, count: usize) {
-    wait_for("who asks at the store", || (etcd.keys(LOCKS).len() == count).then_some(()));
+#[track_caller]
+fn until_asked(store: &impl LockServer, count: usize) {
+    wait_for("who asks at the store", || (store.locks().len() == count).then_some(()));
 }
 
 /// As from everywhere: the fleet has one name.
@@ -52,9 +77,7 @@ fn ask_fleet(address: SocketAddr, path: String) -> JoinHandle<(u16, Duration)> {
     })
 }
 
-#[test]
-fn eight_hundred_clients_of_four_proxies_cost_one_fetch_behind_real_caches() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn eight_hundred_clients_of_four_proxies_cost_one_fetch_behind_real_caches(store: impl LockServer) {
     let origin = Origin::start("origin");
     let fetch = Duration::from_millis(500);
     let headers = vec![("Cache-Control", "max-age=3600".to_string())];
@@ -69,10 +92,10 @@ fn eight_hundred_clients_of_four_proxies_cost_one_fetch_behind_real_caches() {
     let config = format!(
         "[[route]]\nupstream = \"u\"\nkey = [\"path\"]\ntimeout = \"5m\"\n[route.coalesce]\nwait = \"60s\"\n{}\
          [upstream.u]\nendpoints = [{}]\nconnect_timeout = \"30s\"\n",
-        stored(&etcd, ""),
+        stored(&store, LONG, ""),
         endpoints.join(", ")
     );
-    let proxies = [(); 4].map(|()| Ringway::start(&config));
+    let proxies = [(); 4].map(|()| start(&config));
     let mut keys = 0;
     for key in ["/one", "/two"] {
         let asked: Vec<_> = (0..4 * CLIENTS).map(|n| ask_fleet(proxies[n % 4].address, key.to_string())).collect();
@@ -87,7 +110,7 @@ fn eight_hundred_clients_of_four_proxies_cost_one_fetch_behind_real_caches() {
     assert_eq!(["timeout", "failed", "bypass", "unshared", "hit_for_miss"].map(roles), [0.0; 5]);
     assert_eq!(roles("filler") + roles("peer") + roles("local"), (keys * 4 * CLIENTS) as f64);
     assert!(roles("filler") >= keys as f64);
-    wait_for("the store to be empty", || etcd.keys(LOCKS).is_empty().then_some(()));
+    wait_for("the store to be empty", || store.locks().is_empty().then_some(()));
     for proxy in &proxies {
         let metrics = proxy.metrics();
         assert_eq!(metrics.sum("ringway_lock_lost_total"), 0.0);
@@ -95,16 +118,14 @@ fn eight_hundred_clients_of_four_proxies_cost_one_fetch_behind_real_caches() {
     }
 }
 
-#[test]
-fn others_wait_for_the_one_that_fetches_and_ask_after_it_one_by_one() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn others_wait_for_the_one_that_fetches_and_ask_after_it_one_by_one(store: impl LockServer) {
     let origin = Hand::new();
-    let config = origin.config(&stored(&etcd, ""));
-    let [a, b] = [1, 2].map(|_| Ringway::start(&config));
+    let config = origin.config(&stored(&store, LONG, ""));
+    let [a, b] = [1, 2].map(|_| start(&config));
     let first = ask_fleet(a.address, "/k".into());
     let asked = origin.next();
     let others: Vec<_> = (0..5).map(|_| ask_fleet(b.address, "/k".into())).collect();
-    until_asked(&etcd, 2);
+    until_asked(&store, 2);
     until_waiting(&b, 4);
     origin.is_left_alone();
     // Another key is nobody's business.
@@ -117,40 +138,36 @@ fn others_wait_for_the_one_that_fetches_and_ask_after_it_one_by_one() {
     assert!(others.into_iter().all(|asked| asked.join().unwrap().0 == 200));
     origin.is_left_alone();
     assert_eq!((role(&a, "filler"), role(&b, "filler"), role(&b, "peer"), role(&b, "local")), (1.0, 1.0, 1.0, 4.0));
-    wait_for("the store to be empty", || etcd.keys(LOCKS).is_empty().then_some(()));
+    wait_for("the store to be empty", || store.locks().is_empty().then_some(()));
 }
 
-#[test]
-fn a_proxy_that_is_killed_while_it_fetches_keeps_others_waiting_for_one_lease() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn a_proxy_that_is_killed_while_it_fetches_keeps_others_waiting_for_one_lease<S: LockServer>(store: S) {
     let origin = Hand::new();
-    let config = origin.config(&stored(&etcd, "lease = \"2s\""));
-    let [mut a, b] = [1, 2].map(|_| Ringway::start(&config));
+    let config = origin.config(&stored(&store, SHORT, ""));
+    let [mut a, b] = [1, 2].map(|_| start(&config));
     let lost = thread::spawn({
         let address = a.address;
         move || Client::new(address).request("GET", "/k", &[("Host", "fleet.example")], None).map(drop)
     });
     let first = origin.next();
     let others: Vec<_> = (0..5).map(|_| ask_fleet(b.address, "/k".into())).collect();
-    until_asked(&etcd, 2);
+    until_asked(&store, 2);
     a.signal("KILL");
     a.wait();
     let began = clock::now();
     origin.next().answer(200, "", b"k");
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(5), "a lease of two seconds, and one, and a busy machine: {took:?}");
+    assert!(took < Duration::from_secs(5) + S::LATE, "a lease of two seconds, and one, and a busy machine: {took:?}");
     assert!(others.into_iter().all(|asked| asked.join().unwrap().0 == 200));
     origin.is_left_alone();
     drop(first);
     assert!(lost.join().unwrap().is_err());
 }
 
-#[test]
-fn a_fetch_that_takes_too_long_elsewhere_is_made_once_more_by_each_proxy() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn a_fetch_that_takes_too_long_elsewhere_is_made_once_more_by_each_proxy(store: impl LockServer) {
     let origin = Hand::new();
-    let config = origin.config(&stored(&etcd, "wait = \"1s\""));
-    let [a, b] = [1, 2].map(|_| Ringway::start(&config));
+    let config = origin.config(&stored(&store, LONG, "wait = \"1s\""));
+    let [a, b] = [1, 2].map(|_| start(&config));
     let slow = ask_fleet(a.address, "/k".into());
     let first = origin.next();
     let others: Vec<_> = (0..5).map(|_| ask_fleet(b.address, "/k".into())).collect();
@@ -165,16 +182,14 @@ fn a_fetch_that_takes_too_long_elsewhere_is_made_once_more_by_each_proxy() {
     assert_eq!(slow.join().unwrap().0, 200);
 }
 
-#[test]
-fn an_answer_that_is_nobody_elses_holds_up_no_other_proxy() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn an_answer_that_is_nobody_elses_holds_up_no_other_proxy(store: impl LockServer) {
     let origin = Hand::new();
-    let config = origin.config(&stored(&etcd, ""));
-    let [a, b] = [1, 2].map(|_| Ringway::start(&config));
+    let config = origin.config(&stored(&store, LONG, ""));
+    let [a, b] = [1, 2].map(|_| start(&config));
     let first = ask_fleet(a.address, "/k".into());
     let mut asked = origin.next();
     let second = ask_fleet(b.address, "/k".into());
-    until_asked(&etcd, 2);
+    until_asked(&store, 2);
     // The head alone says so; its body may take its time.
     asked.send(b"HTTP/1.1 200 X\r\nCache-Control: private\r\nContent-Length: 1\r\nConnection: close\r\n\r\n");
     origin.next().answer(200, "Cache-Control: private\r\n", b"b");
@@ -183,30 +198,26 @@ fn an_answer_that_is_nobody_elses_holds_up_no_other_proxy() {
     assert_eq!(first.join().unwrap().0, 200);
 }
 
-#[test]
-fn whoever_leaves_while_other_proxies_fetch_leaves_nothing_in_the_store() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn whoever_leaves_while_other_proxies_fetch_leaves_nothing_in_the_store(store: impl LockServer) {
     let origin = Hand::new();
-    let config = origin.config(&stored(&etcd, ""));
-    let [a, b] = [1, 2].map(|_| Ringway::start(&config));
+    let config = origin.config(&stored(&store, LONG, ""));
+    let [a, b] = [1, 2].map(|_| start(&config));
     let first = ask_fleet(a.address, "/k".into());
     let asked = origin.next();
     let mut leaver = Client::new(b.address);
     leaver.send(b"GET /k HTTP/1.1\r\nHost: fleet.example\r\n\r\n").unwrap();
-    until_asked(&etcd, 2);
+    until_asked(&store, 2);
     drop(leaver);
-    until_asked(&etcd, 1);
+    until_asked(&store, 1);
     asked.answer(200, "", b"k");
     assert_eq!(first.join().unwrap().0, 200);
-    until_asked(&etcd, 0);
+    until_asked(&store, 0);
     origin.is_left_alone();
 }
 
-#[test]
-fn what_a_cache_says_it_has_is_asked_for_without_a_lease() {
-    let Some(etcd) = Etcd::start() else { skip!("no etcd") };
+fn what_a_cache_says_it_has_is_asked_for_without_a_lease(store: impl LockServer) {
     let origin = Hand::new();
-    let proxy = Ringway::start(&origin.config(&stored(&etcd, "")));
+    let proxy = start(&origin.config(&stored(&store, LONG, "")));
     let leases = || proxy.metrics().get("ringway_lock_acquire_seconds_count{use=\"coalesce\",result=\"granted\"}");
     let answered = |path: &str, fields: &str| {
         let asking = ask(&proxy, path);
@@ -233,17 +244,15 @@ fn what_a_cache_says_it_has_is_asked_for_without_a_lease() {
     assert_eq!((asking.join().unwrap(), leases()), (200, 6.0), "a client wants it anew");
 }
 
-#[test]
-fn without_its_store_a_fleet_coalesces_by_proxy_or_refuses_and_says_so() {
-    let Some(mut etcd) = Etcd::start() else { skip!("no etcd") };
+fn without_its_store_a_fleet_coalesces_by_proxy_or_refuses_and_says_so(mut store: impl LockServer) {
     let origin = Hand::new();
     let lines = |mode: &str| format!("store = \"e\"\nlease = \"2s\"\non_store_loss = \"{mode}\"\n");
     let refusing = format!(
         "[[route]]\npath_prefix = \"/refuse\"\nupstream = \"u\"\n[route.coalesce]\n{}{}",
         lines("refuse"),
-        origin.config(&format!("{}{}", lines("local"), store(&etcd)))
+        origin.config(&format!("{}{}", lines("local"), table(&store, SHORT)))
     );
-    let proxy = Ringway::start(&refusing);
+    let proxy = start(&refusing);
     let asking = ask(&proxy, "/refuse/a");
     origin.next().answer(200, "", b"a");
     assert_eq!(got(asking).status, 200);
@@ -251,7 +260,7 @@ fn without_its_store_a_fleet_coalesces_by_proxy_or_refuses_and_says_so() {
     // One that waits for its answer has it, whatever becomes of the store.
     let waits = ask(&proxy, "/a");
     let asked = origin.next();
-    etcd.kill();
+    store.kill();
     wait_for("the loss", || (proxy.metrics().sum("ringway_cap_degraded") == 2.0).then_some(()));
     asked.answer(200, "", b"a");
     assert_eq!(got(waits).status, 200);
@@ -282,9 +291,41 @@ fn without_its_store_a_fleet_coalesces_by_proxy_or_refuses_and_says_so() {
     if let Some(page) = dashboard::dom(&format!("http://{}/", proxy.admin)) {
         assert!(page.contains("<p>Route /refuse: store e is lost, requests are refused.</p>"), "{page}");
     }
-    etcd.restart();
+    store.restart();
     wait_for("the store", || (proxy.metrics().sum("ringway_cap_degraded") == 0.0).then_some(()));
     let asking = ask(&proxy, "/refuse/a");
     origin.next().answer(200, "", b"a");
     assert_eq!(got(asking).status, 200);
 }
+
+/// All stories of one engine.
+macro_rules! stories {
+    ($engine:ident, $name:ident) => {
+        mod $name {
+            use super::*;
+            stories! { $engine:
+                eight_hundred_clients_of_four_proxies_cost_one_fetch_behind_real_caches
+                others_wait_for_the_one_that_fetches_and_ask_after_it_one_by_one
+                a_proxy_that_is_killed_while_it_fetches_keeps_others_waiting_for_one_lease
+                a_fetch_that_takes_too_long_elsewhere_is_made_once_more_by_each_proxy
+                an_answer_that_is_nobody_elses_holds_up_no_other_proxy
+                whoever_leaves_while_other_proxies_fetch_leaves_nothing_in_the_store
+                what_a_cache_says_it_has_is_asked_for_without_a_lease
+                without_its_store_a_fleet_coalesces_by_proxy_or_refuses_and_says_so
+            }
+        }
+    };
+    ($engine:ident: $($story:ident)*) => { $(
+        #[test]
+        fn $story() {
+            match $engine::start() {
+                Some(store) => super::$story(store),
+                None => skip!(concat!("no ", stringify!($engine))),
+            }
+        }
+    )* };
+}
+
+stories! { Etcd, etcd }
+stories! { Redis, redis }
+stories! { Zookeeper, zookeeper }

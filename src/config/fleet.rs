@@ -6,7 +6,6 @@ use super::table::Section;
 use crate::base::ids::EndpointId;
 use crate::fleet::settings;
 use crate::fleet::settings::Settings;
-use crate::store::settings::Engine;
 
 /// Reads the table; `None` when it is wrong.
 pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Option<Settings> {
@@ -19,15 +18,6 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> 
     }
     let wanted = section.text(reader, "store")?;
     match stores.get(&wanted.value) {
-        Some(Some(store)) if !matches!(store.engine, Engine::Etcd | Engine::Zookeeper) => {
-            let message = format!(
-                "\"{}\" is {}, but what proxies tell each other goes through etcd or zookeeper",
-                wanted.value,
-                store.engine.name()
-            );
-            reader.problem(&wanted.place, message);
-            None
-        }
         Some(store) => Some(Settings {
             // What is wrong with it was told.
             store: store.clone()?,

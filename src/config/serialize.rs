@@ -94,11 +94,6 @@ pub fn lease(
             }
             return lease.min(redis.max_lease);
         }
-        Some(Some(engine)) if !matches!(engine, Engine::Etcd | Engine::Zookeeper) => {
-            let message =
-                format!("\"{}\" is {}, but locks go through etcd, redis or zookeeper", store.value, engine.name());
-            reader.problem(&store.place, message);
-        }
         Some(_) => {}
         None => no_store(reader, store, stores),
     }

@@ -9,6 +9,7 @@ use crate::base::address::Location;
 use crate::net::settings::ClientTls;
 use crate::net::tls_client::TlsClient;
 use crate::store::settings::Consistency;
+use crate::store::settings::Consul;
 use crate::store::settings::Engine;
 use crate::store::settings::Redis;
 use crate::store::settings::Settings;
@@ -25,12 +26,14 @@ const OWN: &[(&str, &[&str])] = &[
     ("etcd", &["endpoints", "username", "password_file", "root", "lease_ttl"]),
     ("redis", &["url", "username", "password_file", "prefix", "lease_ttl", "max_lease", "durability"]),
     ("zookeeper", &["servers", "auth", "root", "session_timeout"]),
-    ("consul", &["address", "token_file", "consistency", "session_ttl"]),
+    ("consul", &["address", "token_file", "consistency", "session_ttl", "lock_delay"]),
 ];
 /// How long what is put there stays, unless it is chosen.
 const LEASE_TTL: Duration = Duration::from_secs(5);
 const SESSION_TTL: Duration = Duration::from_secs(10);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long a lock of Consul's is nobody's after its holder was lost, unless it is chosen.
+const LOCK_DELAY: Duration = Duration::from_secs(2);
 /// The longest lease of a lock in Redis, unless it is chosen.
 const MAX_LEASE: Duration = Duration::from_secs(30);
 /// Before all keys, unless it is chosen.
@@ -150,6 +153,7 @@ fn consul(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Reached> {
         "consistent" => Consistency::Consistent,
         _ => Consistency::Default,
     };
+    let lock_delay = time(reader, section, "lock_delay", LOCK_DELAY)?;
     let Some(text) = section.text(reader, "address") else {
         if !section.has("address") {
             let message = "consul needs the \"address\" of its agent; write address = \"http://127.0.0.1:8500\"";
@@ -158,7 +162,7 @@ fn consul(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Reached> {
         return None;
     };
     let server = http(reader, &text, section.has("tls"), "http://127.0.0.1:8500")?;
-    Some(Reached { engine: Engine::Consul(consistency), servers: vec![server], tls })
+    Some(Reached { engine: Engine::Consul(Consul { consistency, lock_delay }), servers: vec![server], tls })
 }
 
 fn zookeeper(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Reached> {

@@ -1,4 +1,4 @@
-//! Locks in a store that has no recipe here: there are none.
+//! Locks in a store that this program was built without: there are none.
 use super::Ask;
 use super::Grant;
 use super::Later;

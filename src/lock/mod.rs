@@ -5,10 +5,12 @@
 //! each key asks the store. So as many wait at a store as there are proxies, however many requests do. A task of its own
 //! ([`service`], in the [`room`] of locks) has each lease from asking to the confirmed release; askers wait for its word and may
 //! leave at any time.
+pub mod consul;
 pub mod election;
 pub mod etcd;
 pub mod key;
 pub mod lease;
+#[cfg(not(feature = "store-redis"))]
 mod left_out;
 pub mod line;
 #[cfg(feature = "store-redis")]

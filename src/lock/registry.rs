@@ -1,8 +1,10 @@
 //! All services of this process: one for locks within it, and one for each store and length of a lease.
 use super::LeaseStore;
+use super::consul::Consul;
 use super::election::Seat;
 use super::etcd::Etcd;
 use super::key::LockKey;
+#[cfg(not(feature = "store-redis"))]
 use super::left_out::LeftOut;
 use super::line::Lines;
 #[cfg(feature = "store-redis")]
@@ -132,10 +134,12 @@ impl Locks {
 /// The recipe of a store's engine.
 fn engine(store: &Arc<Settings>, lease: Duration, standing: Arc<Standing>) -> Arc<dyn LeaseStore> {
     match store.engine {
+        Engine::Consul(own) => Arc::new(Consul::new(store.clone(), own, lease, standing)),
         Engine::Etcd => Arc::new(Etcd::new(store.clone(), lease, standing)),
         #[cfg(feature = "store-redis")]
         Engine::Redis(own) => Arc::new(Redis::new(store.clone(), own, lease, standing)),
         Engine::Zookeeper => Arc::new(Zookeeper::new(store.clone(), lease, standing)),
-        engine => Arc::new(LeftOut { engine: engine.name(), standing }),
+        #[cfg(not(feature = "store-redis"))]
+        Engine::Redis(_) => Arc::new(LeftOut { engine: store.engine.name(), standing }),
     }
 }

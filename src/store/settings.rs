@@ -34,8 +34,8 @@ pub enum Engine {
     Etcd,
     /// Redis.
     Redis(Redis),
-    /// Consul, and how its lists are to be read.
-    Consul(Consistency),
+    /// Consul.
+    Consul(Consul),
     /// ZooKeeper.
     Zookeeper,
 }
@@ -49,6 +49,15 @@ pub struct Redis {
     pub max_lease: Duration,
     /// Whether it keeps all it has confirmed, so that it forgets nothing when it is started again.
     pub is_durable: bool,
+}
+
+/// What only Consul has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Consul {
+    /// How its lists are to be read.
+    pub consistency: Consistency,
+    /// How long nobody gets a lock whose holder was lost, after that was noticed.
+    pub lock_delay: Duration,
 }
 
 /// Which of Consul's servers may answer.

@@ -1,6 +1,8 @@
 //! Proxies that tell each other through a real store who owns what. Each story is told of each engine.
+use crate::harness::consul::Consul;
 use crate::harness::etcd::Etcd;
 use crate::harness::program::{Ringway, command};
+use crate::harness::redis::Redis;
 use crate::harness::store::{BoardServer, Server};
 use crate::harness::wait_for;
 use crate::harness::zookeeper::Zookeeper;
@@ -193,4 +195,6 @@ macro_rules! stories {
 }
 
 stories! { Etcd, etcd }
+stories! { Redis, redis }
+stories! { Consul, consul }
 stories! { Zookeeper, zookeeper }

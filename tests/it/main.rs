@@ -40,6 +40,7 @@ mod http2_rules;
 mod ketama;
 mod leaving;
 mod load;
+mod lock_history;
 mod members;
 mod overload;
 mod packaging;

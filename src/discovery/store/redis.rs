@@ -1,5 +1,4 @@
-//! Members in Redis: a hash of values, a sorted set of the moments at which they expire, a channel that tells of changes. The
-//! server's clock alone counts.
+//! Members in Redis: values that each last until a moment.
 use super::Question;
 use super::entry::Entry;
 use super::reading::Listed;
@@ -7,104 +6,33 @@ use super::reading::SIGN_ANSWER;
 use crate::store::StoreError;
 use crate::store::redis::ANSWER;
 use crate::store::redis::Redis;
-use redis::Script;
-use std::sync::LazyLock;
+use crate::store::redis::values::Told;
+use crate::store::redis::values::Values;
 use std::time::Duration;
 
-/// More than any list that could be taken up.
-const MAX_MEMBERS: &str = "10000000";
-
-/// The moment in milliseconds, what is there, and until when.
-static LIST: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-        local time = redis.call('TIME')
-        local count = redis.call('HLEN', KEYS[1])
-        if count > tonumber(ARGV[1]) then
-            return redis.error_reply('TOOMANY ' .. KEYS[1] .. ' has ' .. count .. ' fields')
-        end
-        local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-        return { now, redis.call('HGETALL', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES') }
-        ",
-    )
-});
-
-/// Puts a member there, or gives it a sign of life; takes those away that have expired.
-static HOLD: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-        local time = redis.call('TIME')
-        local now = time[1] * 1000 + math.floor(time[2] / 1000)
-        local is_news = redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2]
-        local before = redis.call('ZSCORE', KEYS[2], ARGV[1])
-        is_news = is_news or not before or tonumber(before) <= now
-        redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-        redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[3]), ARGV[1])
-        local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now), 'LIMIT', 0, 100)
-        for _, id in ipairs(gone) do
-            redis.call('HDEL', KEYS[1], id)
-            redis.call('ZREM', KEYS[2], id)
-        end
-        if is_news or #gone > 0 then
-            redis.call('PUBLISH', KEYS[3], ARGV[1])
-        end
-        return 1
-        ",
-    )
-});
-
-/// Takes a member away, unless somebody else has put another one in its place.
-static END: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-        if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
-            redis.call('HDEL', KEYS[1], ARGV[1])
-            redis.call('ZREM', KEYS[2], ARGV[1])
-            redis.call('PUBLISH', KEYS[3], ARGV[1])
-        end
-        return 1
-        ",
-    )
-});
-
-/// The three keys of an upstream; the braces keep them on one server of a cluster.
-#[derive(Debug)]
-struct Keys([String; 3]);
-
-impl Keys {
-    fn of(question: &Question) -> Self {
-        Self(["m", "x", "ev"].map(|part| format!("{}:{{{}}}:{part}", question.store.root, question.name)))
-    }
-
-    fn all(&self) -> [&str; 3] {
-        self.0.each_ref().map(String::as_str)
-    }
-
-    fn channel(&self) -> &str {
-        &self.0[2]
-    }
+fn values(question: &Question) -> Values {
+    Values::new(&format!("{}:{{{}}}", question.store.root, question.name))
 }
 
 /// The key that has the members.
 pub fn key(question: &Question) -> String {
-    let Keys([members, ..]) = Keys::of(question);
-    members
+    values(question).key().to_string()
 }
 
 /// One connection, for calls and messages.
 #[derive(Debug)]
 pub struct Reading {
-    keys: Keys,
+    values: Values,
     redis: Redis,
 }
 
 impl Reading {
     pub(super) async fn begin(question: &Question, number: usize) -> Result<(Self, Listed), StoreError> {
-        let keys = Keys::of(question);
+        let values = values(question);
         let mut redis = Redis::open(&question.store, number).await?;
         // First, so that no change between the list and this is missed.
-        redis.subscribe(keys.channel()).await?;
-        let mut reading = Self { keys, redis };
+        redis.subscribe(values.channel()).await?;
+        let mut reading = Self { values, redis };
         let listed = reading.list().await?;
         Ok((reading, listed))
     }
@@ -114,18 +42,13 @@ impl Reading {
     }
 
     pub(super) async fn list(&mut self) -> Result<Listed, StoreError> {
-        let [members, expiries, _] = self.keys.all();
-        let told = self.redis.run(ANSWER, &LIST, &[members, expiries], &[MAX_MEMBERS]).await?;
-        Ok(read(told))
+        Ok(read(self.values.list(&self.redis).await?))
     }
 
     pub(super) async fn ping(&mut self) -> Result<(), StoreError> {
         self.redis.ping(SIGN_ANSWER).await
     }
 }
-
-/// The moment, members with their values, and members with their ends.
-type Told = (u64, Vec<Vec<u8>>, Vec<Vec<u8>>);
 
 /// Whoever has no end was put there by hand, and stays; whoever has come to it is gone.
 fn read((now, members, ends): Told) -> Listed {
@@ -153,32 +76,30 @@ fn str_of(bytes: &[u8]) -> Option<&str> {
 /// A member with an end that moves on.
 #[derive(Debug)]
 pub struct Holding {
-    keys: Keys,
+    values: Values,
     redis: Redis,
     id: String,
     value: String,
-    ttl_ms: String,
+    ttl: Duration,
 }
 
 impl Holding {
     pub(super) async fn begin(question: &Question, entry: &Entry, number: usize) -> Result<Self, StoreError> {
         let redis = Redis::open(&question.store, number).await?;
-        let ttl_ms = question.store.lease_ttl.as_millis().to_string();
-        let mut holding = Self { keys: Keys::of(question), redis, id: entry.id.clone(), value: entry.write(), ttl_ms };
+        let (values, ttl) = (values(question), question.store.lease_ttl);
+        let mut holding = Self { values, redis, id: entry.id.clone(), value: entry.write(), ttl };
         holding.keep_alive(ANSWER).await?;
         Ok(holding)
     }
 
     /// Where it was lost, it is there again after this.
     pub(super) async fn keep_alive(&mut self, time: Duration) -> Result<bool, StoreError> {
-        let arguments = [&*self.id, &self.value, &self.ttl_ms];
-        self.redis.run::<i64>(time, &HOLD, &self.keys.all(), &arguments).await?;
+        self.values.hold(&self.redis, time, &self.id, &self.value, self.ttl).await?;
         Ok(true)
     }
 
     pub(super) async fn end(&mut self) -> Result<(), StoreError> {
-        let arguments = [&*self.id, &*self.value];
-        self.redis.run::<i64>(ANSWER, &END, &self.keys.all(), &arguments).await.map(drop)
+        self.values.end(&self.redis, &self.id, &self.value).await
     }
 }
 

@@ -1,6 +1,9 @@
 //! Where proxies of a fleet put their notices and read those of others: each gone when its writer is. One line for each engine here,
 //! the rest in a file of its own.
+mod consul;
 mod etcd;
+#[cfg(feature = "store-redis")]
+mod redis;
 mod zookeeper;
 
 use super::settings::Settings;
@@ -14,6 +17,11 @@ pub enum Board {
     Etcd(etcd::Board),
     /// In ZooKeeper.
     Zookeeper(zookeeper::Board),
+    /// In Redis.
+    #[cfg(feature = "store-redis")]
+    Redis(redis::Board),
+    /// In Consul.
+    Consul(consul::Board),
 }
 
 impl Board {
@@ -25,7 +33,11 @@ impl Board {
         match settings.store.engine {
             Engine::Etcd => etcd::Board::open(settings, number).await.map(Self::Etcd),
             Engine::Zookeeper => zookeeper::Board::open(settings, number).await.map(Self::Zookeeper),
-            engine => Err(StoreError::LeftOut(engine.name())),
+            #[cfg(feature = "store-redis")]
+            Engine::Redis(_) => redis::Board::open(settings, number).await.map(Self::Redis),
+            Engine::Consul(_) => consul::Board::open(settings, number).await.map(Self::Consul),
+            #[cfg(not(feature = "store-redis"))]
+            Engine::Redis(_) => Err(StoreError::LeftOut("redis")),
         }
     }
 
@@ -37,6 +49,9 @@ impl Board {
         match self {
             Self::Etcd(board) => board.post(instance, notice).await,
             Self::Zookeeper(board) => board.post(instance, notice).await,
+            #[cfg(feature = "store-redis")]
+            Self::Redis(board) => board.post(instance, notice).await,
+            Self::Consul(board) => board.post(instance, notice).await,
         }
     }
 
@@ -48,6 +63,9 @@ impl Board {
         match self {
             Self::Etcd(board) => board.list().await,
             Self::Zookeeper(board) => board.list().await,
+            #[cfg(feature = "store-redis")]
+            Self::Redis(board) => board.list().await,
+            Self::Consul(board) => board.list().await,
         }
     }
 
@@ -59,6 +77,9 @@ impl Board {
         match self {
             Self::Etcd(board) => board.changed().await,
             Self::Zookeeper(board) => board.changed().await,
+            #[cfg(feature = "store-redis")]
+            Self::Redis(board) => board.changed().await,
+            Self::Consul(board) => board.changed().await,
         }
     }
 
@@ -70,6 +91,9 @@ impl Board {
         match self {
             Self::Etcd(board) => board.renew().await,
             Self::Zookeeper(board) => board.renew().await,
+            #[cfg(feature = "store-redis")]
+            Self::Redis(board) => board.renew().await,
+            Self::Consul(board) => board.renew().await,
         }
     }
 
@@ -81,6 +105,9 @@ impl Board {
         match self {
             Self::Etcd(board) => board.leave(settings).await,
             Self::Zookeeper(board) => board.leave().await,
+            #[cfg(feature = "store-redis")]
+            Self::Redis(board) => board.leave(settings).await,
+            Self::Consul(board) => board.leave(settings).await,
         }
     }
 }

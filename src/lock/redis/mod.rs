@@ -209,13 +209,19 @@ impl Redis {
 
     /// Ends what was ours before we looked, and is somebody else's or nobody's now.
     fn compare(&self, held: &[(u64, String)], told: &[String], looked: Instant) {
-        let asks = lock(&self.asks);
+        let mut asks = lock(&self.asks);
         for ((owner, key), told) in held.iter().zip(told) {
-            let held = asks.get(owner).and_then(|entry| entry.held.as_ref());
-            if let Some((term, _)) = held.filter(|(_, since)| *since < looked && *told != self.owner(*owner)) {
-                tracing::warn!(key, "A lock was taken from us in the store.");
-                term.end();
+            let term = asks.get(owner).and_then(|entry| entry.held.as_ref());
+            let Some((term, _)) = term.filter(|(_, since)| *since < looked && *told != self.owner(*owner)) else {
+                continue;
+            };
+            if term.ended().is_some() {
+                // Whoever gave it up has nothing there.
+                asks.remove(owner);
+                continue;
             }
+            tracing::warn!(key, "A lock was taken from us in the store.");
+            term.end();
         }
     }
 

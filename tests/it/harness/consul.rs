@@ -1,11 +1,13 @@
 //! A real Consul that keeps nothing on disk: the agent of this machine, or the one that scripts/test has unpacked.
 use super::http::Client;
-use super::store::{Process, RING, Server, await_server, is_installed};
+use super::locks::LockServer;
+use super::store::{BoardServer, Process, RING, Server, await_server, is_installed};
 use super::{free_address, wait_for};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Where scripts/test unpacks one when this machine has none.
@@ -142,5 +144,43 @@ impl Server for Consul {
         self.word = Some(word.into());
         self.restart();
         self.put(id, address, 1);
+    }
+}
+
+impl BoardServer for Consul {
+    fn post(&self, instance: &str, text: &str) {
+        let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
+        self.call("PUT", &format!("/v1/kv/ringway/fleet/{instance}"), &value);
+    }
+}
+
+impl LockServer for Consul {
+    const IS_FAIR: bool = false;
+    const WAYS: usize = 2;
+    const WAITS_FOR_THE_FORGOTTEN: bool = true;
+    const LATE: Duration = Duration::from_secs(4);
+
+    fn lock_lines(&self, address: SocketAddr, seconds: u64) -> String {
+        format!(
+            "engine = \"consul\"\naddress = \"http://{address}\"\nsession_ttl = \"{seconds}s\"\nlock_delay = \"1s\""
+        )
+    }
+
+    fn locks(&self) -> Vec<String> {
+        let answer = wait_for("its keys", || {
+            let answer = Client::new(self.address).request("GET", "/v1/kv/ringway/locks/?keys", &[], None).ok()?;
+            matches!(answer.status, 200 | 404).then_some(answer)
+        });
+        if answer.status == 404 { Vec::new() } else { serde_json::from_str(answer.text()).expect("a list of keys") }
+    }
+
+    fn take(&self, lock: &str, way: usize) {
+        let path = format!("/v1/kv/{lock}");
+        if way == 0 {
+            self.call("DELETE", &path, &Value::Null);
+            return;
+        }
+        let session = self.call("GET", &path, &Value::Null)[0]["Session"].clone();
+        self.call("PUT", &format!("/v1/session/destroy/{}", session.as_str().expect("a session")), &Value::Null);
     }
 }

@@ -157,6 +157,7 @@ impl Server for Etcd {
 impl LockServer for Etcd {
     const IS_FAIR: bool = true;
     const WAYS: usize = 2;
+    const WAITS_FOR_THE_FORGOTTEN: bool = false;
     const LATE: Duration = Duration::from_secs(3);
 
     fn lock_lines(&self, address: SocketAddr, seconds: u64) -> String {

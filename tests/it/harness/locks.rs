@@ -8,6 +8,8 @@ pub trait LockServer: Server {
     const IS_FAIR: bool;
     /// Ways to take a lock away from its holder by hand.
     const WAYS: usize;
+    /// Whether no lock is given after a loss of data until those that may be held have run out.
+    const WAITS_FOR_THE_FORGOTTEN: bool;
     /// Longest time until the lock of a holder that died passes on, beyond its lease: the engine's own part of it.
     const LATE: Duration;
 

@@ -1,6 +1,6 @@
 //! A real Redis that keeps nothing on disk, unless it is to keep all.
 use super::locks::LockServer;
-use super::store::{Process, RING, Server, await_server, is_installed};
+use super::store::{BoardServer, Process, RING, Server, await_server, is_installed};
 use super::{free_address, wait_for};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -153,9 +153,16 @@ impl Server for Redis {
     }
 }
 
+impl BoardServer for Redis {
+    fn post(&self, instance: &str, text: &str) {
+        self.call(&[&["HSET", "ringway:fleet:m", instance, text], &["PUBLISH", "ringway:fleet:ev", instance]]);
+    }
+}
+
 impl LockServer for Redis {
     const IS_FAIR: bool = true;
     const WAYS: usize = 1;
+    const WAITS_FOR_THE_FORGOTTEN: bool = true;
     const LATE: Duration = Duration::from_secs(1);
 
     fn lock_lines(&self, address: SocketAddr, seconds: u64) -> String {

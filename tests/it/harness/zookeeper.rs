@@ -345,6 +345,7 @@ impl Server for Zookeeper {
 impl LockServer for Zookeeper {
     const IS_FAIR: bool = true;
     const WAYS: usize = 2;
+    const WAITS_FOR_THE_FORGOTTEN: bool = false;
     const LATE: Duration = Duration::from_secs(1);
 
     fn lock_lines(&self, address: SocketAddr, seconds: u64) -> String {

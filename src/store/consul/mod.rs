@@ -1,10 +1,13 @@
-//! Consul by its HTTP API: services with their health, told of changes by queries that wait.
-use super::StoreError;
-use super::http::ANSWER;
-use super::http::Connection;
-use super::settings::Consistency;
-use super::settings::Engine;
-use super::settings::Settings;
+//! Consul by its HTTP API: services with their health, told of changes by queries that wait; keys and sessions.
+pub mod kv;
+
+use crate::store::StoreError;
+use crate::store::http::ANSWER;
+use crate::store::http::Answer;
+use crate::store::http::Connection;
+use crate::store::settings::Consistency;
+use crate::store::settings::Engine;
+use crate::store::settings::Settings;
 use http::Method;
 use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
@@ -34,7 +37,7 @@ impl Consul {
             connection.authorize(format!("Bearer {token}"));
         }
         let consistency = match settings.engine {
-            Engine::Consul(consistency) => consistency,
+            Engine::Consul(own) => own.consistency,
             _ => Consistency::Default,
         };
         Ok(Self { connection, consistency })
@@ -49,18 +52,22 @@ impl Consul {
     }
 
     /// Has changes of those told after an index. The connection is for nothing else then.
-    pub fn watch(mut self, service: &str, after: u64) -> Changes {
+    pub fn watch(self, service: &str, after: u64) -> Changes {
         let path = self.path(service);
+        self.follow(path, after)
+    }
+
+    fn follow(mut self, path: String, after: u64) -> Changes {
         let (tell, told) = watch::channel(after);
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut index = after;
             loop {
                 let path = format!("{path}&index={index}&wait={}s", WAIT.as_secs());
-                match self.query(WAIT + WAIT / 16 + ANSWER, &path).await {
+                match self.query_index(WAIT + WAIT / 16 + ANSWER, &path).await {
                     // Lower than before: its data is of another life, and is asked for from its beginning.
-                    Ok((_, new)) if new < index => index = 0,
-                    Ok((_, new)) => index = new,
+                    Ok(new) if new < index => index = 0,
+                    Ok(new) => index = new,
                     Err(error) => return error,
                 }
                 tell.send_replace(index);
@@ -81,9 +88,16 @@ impl Consul {
     async fn query(&mut self, time: Duration, path: &str) -> Result<(Value, u64), StoreError> {
         let server = self.connection.server.clone();
         let answer = self.connection.ask(time, Method::GET, path, None).await?.accepted(&server)?;
-        let index = answer.fields.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
-        let index = index.ok_or_else(|| StoreError::Answer(server.clone()))?;
+        let index = index_of(&answer).ok_or_else(|| StoreError::Answer(server.clone()))?;
         Ok((answer.json(&server)?, index))
+    }
+
+    /// The index alone, also of what is not there.
+    async fn query_index(&mut self, time: Duration, path: &str) -> Result<u64, StoreError> {
+        let server = self.connection.server.clone();
+        let answer = self.connection.ask(time, Method::GET, path, None).await?;
+        let answer = if answer.status == 404 { answer } else { answer.accepted(&server)? };
+        index_of(&answer).ok_or(StoreError::Answer(server))
     }
 
     /// Whether it answers in time and has somebody who decides.
@@ -156,6 +170,10 @@ impl Changes {
         let ended = self.task.join_next().await.and_then(Result::ok);
         Err(ended.unwrap_or_else(|| StoreError::Ended("a query that waits".into())))
     }
+}
+
+fn index_of(answer: &Answer) -> Option<u64> {
+    answer.fields.get("x-consul-index")?.to_str().ok()?.parse().ok()
 }
 
 fn encoded(text: &str) -> String {

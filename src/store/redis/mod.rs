@@ -1,9 +1,11 @@
 //! Redis: scripts there, answers and messages back, all by one connection (RESP3, Redis 6 and later). So an answer to a sign of
 //! life says that messages come, too.
-use super::StoreError;
-use super::dial::dial;
-use super::settings::Engine;
-use super::settings::Settings;
+pub mod values;
+
+use crate::store::StoreError;
+use crate::store::dial::dial;
+use crate::store::settings::Engine;
+use crate::store::settings::Settings;
 use redis::AsyncConnectionConfig;
 use redis::FromRedisValue;
 use redis::ProtocolVersion;

@@ -1,0 +1,74 @@
+//! A relay of TCP that can fall silent: it takes connections and bytes, and forwards nothing, as a network does that drops all
+//! packets. Nobody is told; nothing is closed.
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Time between two looks at whether it goes on.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A way to one server. It ends with the test.
+pub struct Relay {
+    pub address: SocketAddr,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl Relay {
+    /// A way to this address.
+    pub fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind to loopback");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let cut = is_cut.clone();
+        thread::spawn(move || {
+            while let Ok((near, _)) = listener.accept() {
+                let cut = cut.clone();
+                thread::spawn(move || {
+                    wait(&cut);
+                    // A server that is gone closes the connection, as it would itself.
+                    let Ok(far) = TcpStream::connect(to) else { return };
+                    let pairs = [(near.try_clone(), far.try_clone()), (Ok(far), Ok(near))];
+                    for (from, to) in pairs {
+                        let (Ok(from), Ok(to), cut) = (from, to, cut.clone()) else { return };
+                        thread::spawn(move || forward(from, to, &cut));
+                    }
+                });
+            }
+        });
+        Self { address, is_cut }
+    }
+
+    /// Falls silent, or goes on with what has come meanwhile.
+    pub fn set_cut(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, Ordering::SeqCst);
+    }
+}
+
+fn wait(cut: &AtomicBool) {
+    while cut.load(Ordering::SeqCst) {
+        thread::sleep(LOOK);
+    }
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
+    let mut part = [0; 16 * 1024];
+    from.set_nodelay(true).and_then(|()| to.set_nodelay(true)).unwrap_or_default();
+    loop {
+        let read = match from.read(&mut part) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        wait(cut);
+        if to.write_all(&part[..read]).is_err() {
+            break;
+        }
+    }
+    wait(cut);
+    // It may be closed already.
+    to.shutdown(Shutdown::Write).unwrap_or_default();
+}

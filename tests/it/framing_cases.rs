@@ -469,6 +469,31 @@ fn an_expectation_nobody_here_knows_is_left_to_the_origin() {
 }
 
 #[test]
+fn what_frames_or_identifies_a_request_cannot_be_named_away() {
+    let (origin, ringway) = one("trusted_proxies = [\"127.0.0.1\"]");
+    let names = "Host, Content-Length, Transfer-Encoding, X-Request-Id, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, Via";
+    for (framing, body) in [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")] {
+        let ours = "X-Request-Id: abc\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: h";
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\n{ours}\r\nConnection: close, {names}, X-Hop\r\nX-Hop: 1\r\n{framing}\r\n\r\n{body}"
+        );
+        let seen = served(&origin, &ringway, request.as_bytes());
+        for field in [
+            "Host: a",
+            "X-Request-Id: abc",
+            framing,
+            "X-Forwarded-For: 6.6.6.6, 127.0.0.1",
+            "X-Forwarded-Proto: https",
+            "X-Forwarded-Host: h",
+            "Via: 1.1 ringway",
+        ] {
+            assert_eq!(seen.matches(&format!("\r\n{field}\r\n")).count(), 1, "{field}: {seen}");
+        }
+        assert!(!seen.contains("X-Hop"), "{seen}");
+    }
+}
+
+#[test]
 fn what_asks_for_http2_never_reaches_the_origin() {
     let (origin, ringway) = one("");
     for connection in ["Upgrade, HTTP2-Settings", "Upgrade", "close"] {

@@ -5,6 +5,7 @@
 pub mod chunked_body;
 pub mod configuration;
 pub mod dns_message;
+pub mod field_block;
 pub mod key;
 pub mod log_line;
 pub mod path;

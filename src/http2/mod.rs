@@ -4,7 +4,7 @@
 //! `h2` keeps frames, HPACK and pseudo-fields in order; what it lets pass and HTTP/1.1 must never see is refused here, so
 //! that a request is judged alike over both versions.
 pub mod glance;
-mod huffman;
+pub mod huffman;
 pub mod read;
 pub mod write;
 

@@ -76,6 +76,8 @@ pub struct Meter {
     stream: u32,
     last_stream: u32,
     marred: Vec<u32>,
+    /// Whether a field block was broken into, or gone on with where there is none: `h2` ends the connection for that.
+    is_out_of_order: bool,
 }
 
 impl Default for Meter {
@@ -97,6 +99,7 @@ impl Default for Meter {
             stream: 0,
             last_stream: 0,
             marred: Vec::new(),
+            is_out_of_order: false,
         }
     }
 }
@@ -184,8 +187,12 @@ impl Meter {
         if !is_sized {
             self.fault.get_or_insert(Fault::FrameSize);
         }
+        let stream = u32::from_be_bytes([self.head[5] & 0x7f, self.head[6], self.head[7], self.head[8]]);
+        let goes_on = self.in_field_block && kind == CONTINUATION && stream == self.stream;
+        self.is_out_of_order |= (self.in_field_block || kind == CONTINUATION) && !goes_on;
         match kind {
             HEADERS | CONTINUATION => {
+                self.stream = stream;
                 self.in_field_block = flags & END_HEADERS == 0;
                 self.heads += u64::from(!self.in_field_block);
                 if length == 0 {
@@ -210,6 +217,9 @@ impl Meter {
 
     /// The next piece of a payload with fields; most often all of it.
     fn fields(&mut self, piece: &[u8], is_last: bool) {
+        if self.is_out_of_order {
+            return;
+        }
         if !is_last {
             return self.payload.extend_from_slice(piece);
         }
@@ -227,10 +237,6 @@ impl Meter {
         let fragment = if kind == HEADERS { unwrapped(payload, flags) } else { Some(payload) };
         // What does not fit its own lengths is for `h2` to refuse.
         let Some(fragment) = fragment else { return };
-        if kind == HEADERS {
-            self.stream = u32::from_be_bytes([self.head[5] & 0x7f, self.head[6], self.head[7], self.head[8]]);
-            self.block.clear();
-        }
         if flags & END_HEADERS == 0 || !self.block.is_empty() {
             if self.block.len() + fragment.len() > MAX_BLOCK {
                 self.fault.get_or_insert(Fault::Control);

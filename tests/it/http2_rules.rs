@@ -110,6 +110,10 @@ fn frames_that_break_a_rule_end_the_connection_with_the_code_of_that_rule() {
     check("an older stream", &[&head(WHOLE, 5, &get("/p")), &head(WHOLE, 3, &get("/p"))], PROTOCOL_ERROR);
     check("PRIORITY within a head", &[&begun, &frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1])], PROTOCOL_ERROR);
     check("another head within a head", &[&begun, &head(WHOLE, 3, &get("/p"))], PROTOCOL_ERROR);
+    let nonsense = frame(HEADERS, WHOLE, 3, &[0x80]);
+    check("what is no head within a head", &[&begun, &nonsense], PROTOCOL_ERROR);
+    check("what is no head after a head", &[&open, &frame(CONTINUATION, END_HEADERS, 1, &[0x80])], PROTOCOL_ERROR);
+    check("another stream's part of a head", &[&begun, &frame(CONTINUATION, END_HEADERS, 3, &[0x80])], PROTOCOL_ERROR);
     check("an unknown frame within a head", &[&begun, &frame(0xfa, 0, 1, b"x")], PROTOCOL_ERROR);
     check("padding longer than DATA", &[&open, &frame(DATA, PADDED, 1, b"\x09test")], PROTOCOL_ERROR);
     let padded = [vec![0xff], block(&get("/p"))].concat();

@@ -404,13 +404,7 @@ impl Consul {
         }
         loop {
             let Err(why) = self.live(&mut previous, &mut failures).await;
-            // A session may end while the store is well: the next one is tried first.
-            let is_loss = !matches!(why, StoreError::Ended(_)) || failures > 0;
-            if is_loss && self.standing.lost() {
-                tracing::error!(store = %self.settings.name, why = why.told(), "The store of locks is lost.");
-            } else if failures == 0 {
-                tracing::warn!(store = %self.settings.name, why = why.told(), "All locks were lost.");
-            }
+            self.standing.ended(&why, failures);
             failures += 1;
             tokio::time::sleep(store::pause(failures, &mut dice)).await;
         }

@@ -1,5 +1,6 @@
 //! How it stands with the store of locks: told by its recipe, looked at by everybody who wants a lock.
 use crate::base::clock;
+use crate::store::StoreError;
 use crate::store::health::StoreHealth;
 use crate::telemetry::cells::Counter;
 use std::mem;
@@ -79,6 +80,17 @@ impl Standing {
     pub fn lost(&self) -> bool {
         self.health.lost();
         self.is_lost.send_if_modified(|is_lost| !mem::replace(is_lost, true))
+    }
+
+    /// A session has ended, or could not begin for the `failures + 1`th time. One may end while the store is well: the next one is tried
+    /// before the store counts as lost.
+    pub fn ended(&self, why: &StoreError, failures: u32) {
+        let is_loss = !matches!(why, StoreError::Ended(_)) || failures > 0;
+        if is_loss && self.lost() {
+            tracing::error!(store = %self.health.name, why = why.told(), "The store of locks is lost.");
+        } else if failures == 0 {
+            tracing::warn!(store = %self.health.name, why = why.told(), "All locks were lost.");
+        }
     }
 
     /// Whether no lease can be had or kept now.

@@ -19,6 +19,12 @@ impl Edits {
         self.added.clear();
     }
 
+    /// Bytes of memory that they have, used or not.
+    pub fn capacity(&self) -> usize {
+        let numbers = self.dropped.capacity() * size_of::<u64>() + self.added.capacity() * size_of::<(Span, Span)>();
+        self.target.capacity() + self.lines.capacity() + numbers
+    }
+
     /// Makes a request ask for another target, in origin-form. The caller has made sure that it is legal.
     pub fn set_target(&mut self, target: &[u8]) {
         self.target.clear();

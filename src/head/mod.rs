@@ -163,6 +163,11 @@ impl Head {
         self.present = 0;
     }
 
+    /// Bytes of memory that it has, used or not.
+    pub fn capacity(&self) -> usize {
+        self.buf.capacity() + self.fields.capacity() * size_of::<Field>()
+    }
+
     /// Appends bytes to the buffer and says where they lie: for parsers that decode piece by piece.
     pub fn append(&mut self, bytes: &[u8]) -> Span {
         let start = self.buf.len();

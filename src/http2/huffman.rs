@@ -29,7 +29,32 @@ struct Code {
     symbols: [u16; 257],
 }
 
-const CODE: Code = code();
+static CODE: Code = code();
+
+/// Bits that the short codes are looked up by: those of all letters, digits and signs but a few of them.
+const SHORT: usize = 10;
+
+/// What bits begin with when that is a short code: its symbol and its length, else no length.
+static SHORT_CODES: [(u8, u8); 1 << SHORT] = short_codes();
+
+const fn short_codes() -> [(u8, u8); 1 << SHORT] {
+    let (code, mut found) = (code(), [(0, 0); 1 << SHORT]);
+    let mut length = 1;
+    while length <= SHORT {
+        let mut place = 0;
+        while place < code.count[length] {
+            let first = ((code.first[length] + place) as usize) << (SHORT - length);
+            let mut more = 0;
+            while more < 1 << (SHORT - length) {
+                found[first + more] = (code.symbols[code.at[length] + place as usize] as u8, length as u8);
+                more += 1;
+            }
+            place += 1;
+        }
+        length += 1;
+    }
+    found
+}
 
 const fn code() -> Code {
     let mut code = Code { first: [0; LONGEST + 1], count: [0; LONGEST + 1], at: [0; LONGEST + 1], symbols: [0; 257] };
@@ -81,7 +106,11 @@ pub fn decode(coded: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
 
 /// The symbol whose code these bits begin with, and how long that is.
 fn first_symbol(bits: u32) -> Option<(u16, usize)> {
-    for length in 5..=LONGEST {
+    let (symbol, length) = SHORT_CODES[(bits >> (32 - SHORT)) as usize];
+    if length > 0 {
+        return Some((u16::from(symbol), usize::from(length)));
+    }
+    for length in SHORT + 1..=LONGEST {
         let place = (bits >> (32 - length)).wrapping_sub(CODE.first[length]);
         if place < CODE.count[length] {
             return Some((CODE.symbols[CODE.at[length] + place as usize], length));

@@ -14,8 +14,12 @@ use std::sync::Arc;
 pub const BUFFER_SIZE: usize = 18 << 10;
 /// Largest size that is kept for the next borrower.
 const MAX_KEPT_SIZE: usize = 256 << 10;
-/// How many of each kind are kept.
-const MAX_KEPT: usize = 128;
+/// How many buffers are kept: those of as many requests at a time. More are not worth their memory, which nobody else has then.
+const MAX_KEPT: usize = 256;
+/// How many drafts are kept: a request has two, and over HTTP/2 many are under way at a time.
+const MAX_KEPT_DRAFTS: usize = 1024;
+/// Most bytes that a draft kept has: there are few large heads.
+const MAX_KEPT_DRAFT: usize = 8 << 10;
 /// Pipes that are lent at a time: slow clients with something in one could otherwise take all descriptors, and the pages in them.
 const MAX_PIPES: usize = 32;
 /// Empty pipes that are kept.
@@ -104,6 +108,13 @@ impl Drop for LentPipe {
     }
 }
 
+impl Draft {
+    /// Bytes that it has memory for.
+    fn size(&self) -> usize {
+        self.head.capacity() + self.edits.capacity()
+    }
+}
+
 impl Buffers {
     /// An empty buffer with room for at least [`BUFFER_SIZE`] bytes.
     #[inline]
@@ -164,7 +175,7 @@ impl Buffers {
         draft.edits.clear();
         draft.upgrade = None;
         let mut drafts = self.drafts.borrow_mut();
-        if drafts.len() < MAX_KEPT {
+        if drafts.len() < MAX_KEPT_DRAFTS && draft.size() <= MAX_KEPT_DRAFT {
             drafts.push(draft);
         }
     }
@@ -184,6 +195,20 @@ mod tests {
         buffers.give(buffer);
         let again = buffers.take();
         assert!(again.is_empty() && again.capacity() >= BUFFER_SIZE && again.as_ptr() == at);
+    }
+
+    #[test]
+    fn a_draft_comes_back_empty_unless_its_head_was_large() {
+        let buffers = Buffers::default();
+        for (length, is_kept) in [(1000, true), (MAX_KEPT_DRAFT, false)] {
+            let mut draft = buffers.take_draft();
+            draft.head.push(b"a", &vec![b'b'; length]);
+            draft.edits.add(b"c", b"d");
+            buffers.give_draft(draft);
+            assert_eq!(buffers.drafts.borrow().len(), usize::from(is_kept), "{length}");
+            let again = buffers.take_draft();
+            assert!(again.head.fields().is_empty() && (again.size() > length) == is_kept);
+        }
     }
 
     #[test]

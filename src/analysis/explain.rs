@@ -207,8 +207,8 @@ fn fill_from(snapshot: &Snapshot, forward: &Forward, head: &Head, client: &Clien
     let fill = forward.fill.as_ref()?;
     let upstream = snapshot.upstream_named(&fill.upstream)?;
     let key = fill.key.as_ref()?.extract(head, client, &mut Vec::new())?;
-    let slot = upstream.previous_owner(key.key.0, clock::now())?;
-    Some(upstream.endpoint(slot).id.to_string())
+    let previous = upstream.previous_owner(key.key.0, clock::now())?;
+    Some(previous.id.to_string())
 }
 
 fn coalesced(coalesce: &Coalesce, forward: &Forward, head: &Head, client: &Client) -> String {

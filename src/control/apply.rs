@@ -37,6 +37,7 @@ pub fn tick(state: &mut State, now: Instant) -> Effects {
         judge(group, now);
         effects.masks_changed |= group.settle_ramps(now);
         effects.masks_changed |= renew_mask(group);
+        effects.masks_changed |= group.forget_eras(now);
         group.budget.observe(group.stats.sum(|cell| cell.requests.get()), now);
     }
     state.removed.retain(|(uid, until)| {

@@ -104,7 +104,7 @@ pub fn build(
         group.key_kind = sample::kind(&settings.name, &settings.ring, &desired.routes);
         let breach = before.and_then(|before| guard::breach(&before.settings.guard, before, &group));
         breaches.extend(breach.map(|breach| (settings.name.clone(), breach)));
-        group.remember_for(desired.fill_window(settings), before.and_then(|before| before.past.as_ref()), now);
+        group.remember_for(desired.fill_window(settings), before, now);
         if before.is_none_or(|before| !Arc::ptr_eq(&before.ring, &group.ring)) {
             let ring = before.map(|before| &*before.ring);
             rings.push(RingChanged::of(&settings.name, ring, &group.ring, group.change.moved));
@@ -195,7 +195,7 @@ pub fn repopulate(
     }
     group.membership = before.membership.clone();
     group.election = before.election.clone();
-    group.remember_for(before.past.as_ref().map(|past| past.window), before.past.as_ref(), now);
+    group.remember_for(before.past.as_ref().map(|past| past.window), Some(before), now);
     let mut rings = Vec::new();
     if !Arc::ptr_eq(&before.ring, &group.ring) {
         rings.push(RingChanged::of(upstream, Some(&before.ring), &group.ring, group.change.moved));

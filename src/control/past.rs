@@ -1,7 +1,11 @@
 //! Notes who owned which key, for as long as fills look back.
+use crate::base::ids::EndpointId;
 use crate::control::state::Group;
+use crate::control::state::Known;
+use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::past::Era;
 use crate::snapshot::past::Past;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -10,13 +14,22 @@ use std::time::Instant;
 const MAX_ERAS: usize = 32;
 
 impl Group {
-    /// Begins to note, or goes on; ends it without a window.
-    pub(super) fn remember_for(&mut self, window: Option<Duration>, before: Option<&Past>, now: Instant) {
-        self.past = window.map(|window| match before {
-            Some(past) => Past { window, ..past.clone() },
-            None => Past { window, now: Arc::new(self.era(now)), before: Arc::new([]) },
+    /// Begins to note, or goes on from how the group was; ends it without a window.
+    pub(super) fn remember_for(&mut self, window: Option<Duration>, before: Option<&Group>, now: Instant) {
+        let past = before.and_then(|before| before.past.as_ref().map(|past| (before, past)));
+        self.past = window.map(|window| match past {
+            Some((before, past)) => Past { window, departed: self.departed(before, past), ..past.clone() },
+            None => Past { window, now: Arc::new(self.era(now)), before: Arc::new([]), departed: Arc::default() },
         });
         self.note_era(now);
+    }
+
+    /// Who is no endpoint any more, and may have what it had.
+    fn departed(&self, before: &Group, past: &Past) -> Arc<BTreeMap<EndpointId, Arc<Endpoint>>> {
+        let well = before.members.iter().filter(|(_, known)| known.is_sound());
+        let known = well.map(|(id, Known { endpoint, .. })| (id, endpoint)).chain(past.departed.iter());
+        let gone = known.filter(|(id, _)| !self.members.contains_key(*id));
+        Arc::new(gone.map(|(id, endpoint)| (id.clone(), endpoint.clone())).collect())
     }
 
     /// Ends an era where it is another from now on. Called before each publication.
@@ -24,9 +37,17 @@ impl Group {
         let era = self.era(now);
         let Some(past) = self.past.as_mut().filter(|past| !past.now.is_same(&era)) else { return };
         let ended = (std::mem::replace(&mut past.now, Arc::new(era)), now);
-        let horizon = now.checked_sub(past.window);
-        let kept = past.before.iter().filter(|(_, until)| horizon.is_none_or(|horizon| *until >= horizon));
-        past.before = std::iter::once(ended).chain(kept.cloned()).take(MAX_ERAS).collect();
+        past.keep(Some(ended), now);
+    }
+
+    /// Forgets what is further back than fills look; says whether there was anything.
+    pub(super) fn forget_eras(&mut self, now: Instant) -> bool {
+        let Some(past) = self.past.as_mut().filter(|past| past.before.last().is_some_and(|(_, until)| past.is_over(*until, now)))
+        else {
+            return false;
+        };
+        past.keep(None, now);
+        true
     }
 
     fn era(&self, now: Instant) -> Era {
@@ -35,13 +56,30 @@ impl Group {
     }
 }
 
+impl Past {
+    fn is_over(&self, until: Instant, now: Instant) -> bool {
+        now.checked_sub(self.window).is_some_and(|horizon| until < horizon)
+    }
+
+    /// Keeps what is within the window, with one more era that has just ended, and those who are in it.
+    fn keep(&mut self, ended: Option<(Arc<Era>, Instant)>, now: Instant) {
+        let kept = self.before.iter().filter(|(_, until)| !self.is_over(*until, now));
+        self.before = ended.into_iter().chain(kept.cloned()).take(MAX_ERAS).collect();
+        let is_told_of = |id: &EndpointId| self.before.iter().any(|(era, _)| era.ring.slot(id).is_some());
+        if !self.departed.keys().all(is_told_of) {
+            let told_of = self.departed.iter().filter(|(id, _)| is_told_of(id));
+            self.departed = Arc::new(told_of.map(|(id, endpoint)| (id.clone(), endpoint.clone())).collect());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::clock;
+    use crate::control::apply;
     use crate::base::hash::PlacementHash;
     use crate::base::hash::mix64;
-    use crate::base::ids::EndpointId;
     use crate::base::ids::ListenerName;
     use crate::base::ids::RouteName;
     use crate::base::ids::UpstreamName;
@@ -55,6 +93,7 @@ mod tests {
     use crate::route::action::Fill;
     use crate::route::action::Forward;
     use crate::snapshot::Snapshot;
+    use crate::snapshot::past::MAX_FAILURES;
     use crate::snapshot::settings;
 
     const WINDOW: Duration = Duration::from_secs(60);
@@ -96,7 +135,7 @@ mod tests {
         let id = |slot| upstream.ring.id(slot).to_string();
         let of = |key: u64| {
             let owner = upstream.candidates(key, now).next().unwrap();
-            (id(owner), upstream.previous_owner(key, now).map(id))
+            (id(owner), upstream.previous_owner(key, now).map(|previous| previous.id.to_string()))
         };
         (0..KEYS).map(mix64).map(of).collect()
     }
@@ -141,6 +180,47 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_taken_out_while_it_was_well_is_asked_for_what_it_had_until_the_window_has_passed() {
+        let mut now = clock::now();
+        let mut state = State::new(1);
+        let three = |state: &mut State, now| build(state, desired(&["a", "b", "c"], Duration::ZERO), now);
+        let two = |state: &mut State, now| build(state, desired(&["a", "b"], Duration::ZERO), now);
+        let first = three(&mut state, now);
+        let (before, c) = (owners(&first, now), first.upstreams[0].endpoints[2].clone());
+        let second = two(&mut state, now);
+        let of_c = |old: &String| (old == "c").then_some("c");
+        let lends = |snapshot: &Snapshot, now| {
+            let told = owners(snapshot, now);
+            told.iter().zip(&before).all(|((_, previous), (old, _))| previous.as_deref() == of_c(old))
+        };
+        assert!(lends(&second, now) && lends(&second, now + WINDOW - Duration::from_secs(1)));
+        assert!(!lends(&second, now + WINDOW + Duration::from_secs(1)));
+        // It is there no more, as requests found.
+        while c.in_a_row() < MAX_FAILURES {
+            c.live.of(0).fail();
+        }
+        assert!(!lends(&second, now));
+        c.live.of(0).succeed();
+        assert!(lends(&second, now));
+        let past = |state: &State| state.groups[&UpstreamName::new("cache")].past.clone().unwrap();
+        assert_eq!(past(&state).departed.len(), 1);
+        now += WINDOW * 2;
+        assert!(apply::tick(&mut state, now).masks_changed);
+        assert!(past(&state).departed.is_empty() && past(&state).before.is_empty());
+        assert!(!apply::tick(&mut state, now).masks_changed);
+        // One that is back is an endpoint like all others, and one that was ill when it left is not asked.
+        three(&mut state, now);
+        two(&mut state, now);
+        three(&mut state, now);
+        assert!(past(&state).departed.is_empty());
+        state.groups.get_mut(&UpstreamName::new("cache")).unwrap().members.values_mut().for_each(|known| {
+            known.ejection.eject(&Default::default(), now);
+        });
+        two(&mut state, now);
+        assert!(past(&state).departed.is_empty());
+    }
+
+    #[test]
     fn what_is_past_is_told_apart_from_what_never_was_and_has_an_end() {
         let (mut now, mut state) = (clock::now(), State::new(1));
         let two = |state: &mut State, now| build(state, desired(&["a", "b"], Duration::ZERO), now);
@@ -151,8 +231,9 @@ mod tests {
             now += Duration::from_secs(1);
             let snapshot = two(&mut state, now);
             let told = owners(&snapshot, now);
-            // `c` owned some a second ago, and is no endpoint any more.
-            assert!(told.iter().all(|(_, previous)| previous.is_none()));
+            // `c` owned some a second ago, and may still have them.
+            assert!(told.iter().all(|(_, previous)| previous.as_deref().is_none_or(|previous| previous == "c")));
+            assert!(told.iter().any(|(_, previous)| previous.is_some()));
         }
         assert_eq!(state.groups[&UpstreamName::new("cache")].past.as_ref().unwrap().before.len(), MAX_ERAS);
         assert!(state.groups[&UpstreamName::new("origin")].past.is_none(), "nobody fills it");

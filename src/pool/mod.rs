@@ -258,6 +258,8 @@ impl Pool {
         let draining = &mut *self.draining.borrow_mut();
         draining.clear();
         for upstream in &view.upstreams {
+            // Nobody drains these any more, and fills still ask them.
+            known.extend(upstream.past.iter().flat_map(|past| past.departed.values()).map(|departed| departed.uid));
             for (slot, endpoint) in upstream.endpoints.iter().enumerate() {
                 let is_draining = upstream.mask.availability(Slot(slot as u32)) == Availability::Draining;
                 if is_draining { &mut *draining } else { &mut known }.insert(endpoint.uid);

@@ -13,6 +13,7 @@ use crate::route::action::Forward;
 use crate::route::host;
 use crate::route::template::Facts;
 use crate::snapshot::UpstreamIndex;
+use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::handle::View;
 use crate::snapshot::stats;
 use crate::snapshot::upstream::Upstream;
@@ -108,6 +109,8 @@ pub struct RequestContext {
     pub instead: Option<UpstreamIndex>,
     /// The endpoint of the last attempt.
     pub slot: Option<Slot>,
+    /// The endpoint that is asked in place of one of the route's upstream; it may have left its own by now.
+    pub lender: Option<Arc<Endpoint>>,
     /// What that endpoint is to the key.
     pub position: Option<Position>,
     /// What its answer has to do with those of others, where a route coalesces.
@@ -154,6 +157,7 @@ impl RequestContext {
             key: None,
             instead: None,
             slot: None,
+            lender: None,
             position: None,
             coalesced: None,
             attempts: 0,
@@ -182,9 +186,9 @@ impl RequestContext {
 
     /// Ends the attempt, if one is under way.
     pub fn leave(&mut self, worker: usize) {
-        if let (true, Some(slot)) = (self.is_in_flight, self.slot) {
+        if let (true, Some(endpoint)) = (self.is_in_flight, self.endpoint()) {
             let upstream = self.upstream();
-            admission::leave(upstream, upstream.endpoint(slot), worker);
+            admission::leave(upstream, endpoint, worker);
             if upstream.balance.is_some() {
                 upstream.stats.of(worker).in_flight.dec();
             }
@@ -193,8 +197,8 @@ impl RequestContext {
     }
 
     /// Begins to ask an endpoint of another upstream than the route's, where it has been counted in. That is no attempt.
-    pub fn enter_instead(&mut self, worker: usize, upstream: UpstreamIndex, slot: Slot) {
-        (self.instead, self.slot, self.is_in_flight) = (Some(upstream), Some(slot), true);
+    pub fn enter_instead(&mut self, worker: usize, upstream: UpstreamIndex, endpoint: Arc<Endpoint>) {
+        (self.instead, self.lender, self.is_in_flight) = (Some(upstream), Some(endpoint), true);
         let upstream = self.upstream();
         if upstream.balance.is_some() {
             upstream.stats.of(worker).in_flight.inc();
@@ -204,7 +208,13 @@ impl RequestContext {
     /// Ends that without an answer: the route's own upstream is asked.
     pub fn leave_instead(&mut self, worker: usize) {
         self.leave(worker);
-        (self.instead, self.slot) = (None, None);
+        (self.instead, self.lender) = (None, None);
+    }
+
+    /// The endpoint that was asked last.
+    pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        let of_slot = |slot| Some(self.view.upstream(self.upstream_index()?).endpoint(slot));
+        self.lender.as_ref().or_else(|| self.slot.and_then(of_slot))
     }
 
     /// The request's head.

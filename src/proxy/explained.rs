@@ -107,7 +107,7 @@ fn told(ctx: &RequestContext) -> Told {
         source: source().map(|source| short(source, MAX_NAME)),
         hash: hash.map(|hash| format!("{hash:016x}")),
         owner,
-        endpoint: upstream.zip(ctx.slot).map(|(upstream, slot)| name(upstream, slot)),
+        endpoint: ctx.endpoint().map(|endpoint| endpoint.id.to_string()),
         position: ctx.position.map(|position| position.as_str()),
         coalesced: ctx.coalesced.map(|coalesced| coalesced.as_str()),
         attempts: ctx.attempts,

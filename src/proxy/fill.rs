@@ -16,14 +16,15 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::exchange;
 use crate::proxy::forward::Allowed;
 use crate::proxy::headers;
-use crate::ring::Slot;
 use crate::route::action::Fill;
 use crate::route::action::Forward;
 use crate::snapshot::UpstreamIndex;
+use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::upstream::Upstream;
 use crate::telemetry::labels::FillResult;
 use crate::wire::body::Step;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
@@ -56,8 +57,8 @@ pub async fn ask<D: Downstream>(
         count(FillResult::Returned);
         return Err(body);
     }
-    let Some(slot) = previous(proxy, ctx, fill, caches, body.length()) else { return Err(body) };
-    if !admission::enter(proxy, caches, caches.endpoint(slot), || Duration::ZERO).await {
+    let Some(lender) = previous(proxy, ctx, fill, caches, body.length()) else { return Err(body) };
+    if !admission::enter(proxy, caches, lender, || Duration::ZERO).await {
         count(FillResult::Failed);
         return Err(body);
     }
@@ -65,14 +66,14 @@ pub async fn ask<D: Downstream>(
     let marked = marked(ctx, forward);
     let edits = std::mem::replace(&mut ctx.request.edits, marked);
     ctx.has_waited = true;
-    ctx.enter_instead(worker, UpstreamIndex(place as u32), slot);
-    let (result, body) = match exchange(proxy, ctx, caches, slot, body).await {
+    ctx.enter_instead(worker, UpstreamIndex(place as u32), lender.clone());
+    let (result, body) = match exchange(proxy, ctx, caches, lender, body).await {
         Ok(answer) if is_stored(answer.0.head.status()) => {
             count(FillResult::Hit);
             ctx.attempts = 1;
             return Ok(attempt::commit(answer));
         }
-        Ok(answer) => (FillResult::Miss, refused(proxy, caches, slot, answer).await),
+        Ok(answer) => (FillResult::Miss, refused(proxy, caches, lender, answer).await),
         Err(body) => (FillResult::Failed, body),
     };
     count(result);
@@ -82,7 +83,13 @@ pub async fn ask<D: Downstream>(
 }
 
 /// Who owned the key before, when it may have what the request is for.
-fn previous(proxy: &Proxy, ctx: &RequestContext, fill: &Fill, caches: &Upstream, length: BodyLength) -> Option<Slot> {
+fn previous<'a>(
+    proxy: &Proxy,
+    ctx: &RequestContext,
+    fill: &Fill,
+    caches: &'a Upstream,
+    length: BodyLength,
+) -> Option<&'a Arc<Endpoint>> {
     let is_plain = matches!(ctx.head().method(), Method::Get | Method::Head) && length == BodyLength::Empty;
     if caches.past.is_none() || !is_plain || ctx.request.upgrade.is_some() || wants_fresh(ctx.head()) {
         return None;
@@ -125,10 +132,9 @@ async fn exchange<D: Downstream>(
     proxy: &Proxy,
     ctx: &mut RequestContext,
     upstream: &Upstream,
-    slot: Slot,
+    endpoint: &Endpoint,
     body: Box<RequestBody<D>>,
 ) -> Asked<D> {
-    let endpoint = upstream.endpoint(slot);
     let patience = upstream.settings.response_timeout.unwrap_or(PATIENCE);
     let (asked, deadline) = (clock::now(), proxy.worker.wheel.deadline());
     deadline.tag(endpoint.uid);
@@ -166,7 +172,7 @@ async fn exchange<D: Downstream>(
 async fn refused<D: Downstream>(
     proxy: &Proxy,
     upstream: &Upstream,
-    slot: Slot,
+    endpoint: &Endpoint,
     (draft, mut exchange): Answer<D>,
 ) -> Box<RequestBody<D>> {
     let mut buffer = proxy.worker.buffers.take();
@@ -182,7 +188,7 @@ async fn refused<D: Downstream>(
     proxy.worker.buffers.give(buffer);
     proxy.worker.buffers.give_draft(draft);
     if let Some(connection) = exchange.finish().filter(|_| is_whole) {
-        proxy.pool.put_back(upstream.endpoint(slot), &upstream.settings, connection);
+        proxy.pool.put_back(endpoint, &upstream.settings, connection);
     }
     let mut body = exchange.into_request();
     body.rewind();

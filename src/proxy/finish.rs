@@ -74,7 +74,6 @@ fn record(ctx: &RequestContext, duration: std::time::Duration) -> RequestRecord<
     let head = ctx.head();
     let route = ctx.route.map(|route| ctx.view.routes.get(route));
     let upstream = ctx.upstream_index().map(|index| ctx.view.upstream(index));
-    let endpoint = upstream.and_then(|upstream| ctx.slot.map(|slot| upstream.endpoint(slot)));
     let key_source = route.and_then(|route| {
         let key = route.action.forward()?.key.as_ref()?;
         ctx.key.as_ref().map(|extracted| key.source_text(extracted.source))
@@ -84,7 +83,7 @@ fn record(ctx: &RequestContext, duration: std::time::Duration) -> RequestRecord<
         listener: ctx.conn.listener.as_str(),
         route: route.map(|route| route.name.as_str()),
         upstream: upstream.map(|upstream| upstream.name.as_str()),
-        endpoint: endpoint.map(|endpoint| endpoint.id.as_str()),
+        endpoint: ctx.endpoint().map(|endpoint| endpoint.id.as_str()),
         position: ctx.position,
         coalesced: ctx.coalesced,
         method: head.method_text(),

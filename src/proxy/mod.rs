@@ -246,8 +246,8 @@ impl Proxy {
 
     /// Records a response that broke off within its body, or a tunnel that did.
     fn note_broken_body(&self, ctx: &RequestContext) {
-        let (upstream, slot) = (ctx.upstream(), ctx.slot.expect("a response came from an endpoint"));
-        self.blame(upstream, upstream.endpoint(slot), Some(ErrorReason::Body));
+        let endpoint = ctx.endpoint().expect("a response came from an endpoint");
+        self.blame(ctx.upstream(), endpoint, Some(ErrorReason::Body));
     }
 }
 

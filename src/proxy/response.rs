@@ -243,9 +243,8 @@ impl<D: Downstream> Response<D> {
         if let Body::Exchange(mut exchange) = body
             && let Some(connection) = exchange.finish()
         {
-            let slot = finish.slot.expect("an answer came from an endpoint");
-            let upstream = finish.upstream();
-            finish.proxy().pool.put_back(upstream.endpoint(slot), &upstream.settings, connection);
+            let endpoint = finish.endpoint().expect("an answer came from an endpoint");
+            finish.proxy().pool.put_back(endpoint, &finish.upstream().settings, connection);
         }
         finish.proxy().worker.buffers.give_draft(draft);
     }

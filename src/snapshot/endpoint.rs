@@ -120,6 +120,11 @@ impl Endpoint {
         self.live.iter().map(|live| live.in_flight.get()).sum()
     }
 
+    /// Failures since the last success, over all workers.
+    pub fn in_a_row(&self) -> u64 {
+        self.live.iter().map(|live| u64::from(live.streak())).sum()
+    }
+
     /// Requests that wait for a place or a connection.
     pub fn pending(&self) -> usize {
         self.gate.waiting() + self.places.waiting()

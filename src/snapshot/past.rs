@@ -3,12 +3,17 @@
 use crate::base::ids::EndpointId;
 use crate::ring::Ring;
 use crate::ring::Slot;
+use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::transition::Transition;
 use crate::snapshot::upstream::Mask;
 use crate::snapshot::upstream::Upstream;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
+
+/// Failures in a row after which one that is no endpoint any more is asked no more: nobody checks it, and it may be gone by now.
+pub const MAX_FAILURES: u64 = 3;
 
 /// A time in which nothing but the clock decided who owns a key.
 #[derive(Debug, Clone)]
@@ -32,6 +37,8 @@ pub struct Past {
     pub now: Arc<Era>,
     /// Those before, and when each of them ended, the newest first.
     pub before: Arc<[(Arc<Era>, Instant)]>,
+    /// Who was well in one of those and is no endpoint any more, by id: what it had is still there until somebody ends it.
+    pub departed: Arc<BTreeMap<EndpointId, Arc<Endpoint>>>,
 }
 
 impl Era {
@@ -53,8 +60,14 @@ impl Era {
 
 impl Past {
     /// The last one to own a key before `owner` did, if that was within the window and it may be asked now: one that an operator has
-    /// sent away has what it had.
-    pub fn previous(&self, upstream: &Upstream, key_hash: u64, owner: Slot, now: Instant) -> Option<Slot> {
+    /// sent away, or taken out of the list, has what it had.
+    pub fn previous<'a>(
+        &'a self,
+        upstream: &'a Upstream,
+        key_hash: u64,
+        owner: Slot,
+        now: Instant,
+    ) -> Option<&'a Arc<Endpoint>> {
         let horizon = now.checked_sub(self.window)?;
         let owner = upstream.ring.id(owner);
         let began = [(&self.now, self.now.from.max(horizon))];
@@ -64,7 +77,10 @@ impl Past {
         let mut moments = began.into_iter().chain(moments);
         moments.find_map(|(era, at)| {
             let previous = era.owner(key_hash, at).filter(|previous| *previous != owner)?;
-            upstream.ring.slot(previous).filter(|slot| upstream.mask.may_lend(*slot))
+            match upstream.ring.slot(previous) {
+                Some(slot) => upstream.mask.may_lend(slot).then(|| upstream.endpoint(slot)),
+                None => self.departed.get(previous).filter(|departed| departed.in_a_row() < MAX_FAILURES),
+            }
         })
     }
 }

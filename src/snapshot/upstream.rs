@@ -154,8 +154,8 @@ impl Upstream {
         self.candidates(key_hash, now).enumerate().filter(move |(_, slot)| is_fit(*slot))
     }
 
-    /// Who owned a key before the one that owns it now, if that has changed lately and it may be asked.
-    pub fn previous_owner(&self, key_hash: u64, now: Instant) -> Option<Slot> {
+    /// Who owned a key before the one that owns it now, if that has changed lately and it may be asked; perhaps no endpoint any more.
+    pub fn previous_owner(&self, key_hash: u64, now: Instant) -> Option<&Arc<Endpoint>> {
         let past = self.past.as_ref()?;
         let owner = self.candidates(key_hash, now).find(|slot| self.mask.is_open(*slot))?;
         past.previous(self, key_hash, owner, now)

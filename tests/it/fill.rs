@@ -39,6 +39,16 @@ impl Fleet {
         (0..KEYS).map(|key| who(&mut client, &format!("/{key}"), &[])).collect()
     }
 
+    /// Asks for each key as a client, and gets what the origin has of it.
+    fn ask(&self) {
+        let mut client = self.ringway.client();
+        for key in 0..KEYS {
+            let path = format!("/{key}");
+            let answer = client.get(&path).unwrap();
+            assert_eq!((answer.status, answer.text()), (200, format!("origin {path}\n").as_str()));
+        }
+    }
+
     /// Who answers a cache that fetches one.
     fn fetch(&self, path: &str, fields: &[(&str, &str)]) -> String {
         who(&mut Client::new(self.fill), path, fields)
@@ -66,6 +76,20 @@ fn config(caches: &str, origin: &Origin, fill: SocketAddr) -> String {
          [upstream.origin]\nendpoints = [{{ id = \"origin\", address = \"{}\" }}]\n{caches}",
         origin.address
     )
+}
+
+/// A proxy before the first so many of these caches.
+fn of_varnish(caches: &[Varnish], count: usize, fill: SocketAddr) -> Fleet {
+    let origin = Origin::start("origin");
+    let headers = vec![("Cache-Control", "max-age=3600".to_string())];
+    origin.script(Script { headers, ..Script::default() });
+    let ringway = Ringway::start(&config(&lines(&caches[..count]), &origin, fill));
+    Fleet { ringway, origin, fill }
+}
+
+fn lines(caches: &[Varnish]) -> String {
+    let lines = caches.iter().map(|it| format!("{{ id = \"{}\", address = \"{}\" }}, ", it.id, it.address));
+    format!("[upstream.u]\nendpoints = [{}]\n", lines.collect::<String>())
 }
 
 fn marked(seen: &[Seen]) -> Vec<&Seen> {
@@ -202,35 +226,71 @@ fn what_a_drained_cache_has_goes_to_those_who_own_it_now_while_it_is_well() {
 }
 
 #[test]
+fn a_cache_that_was_taken_out_is_asked_for_what_it_had_as_long_as_it_is_there() {
+    let (mut caches, three) = fleet(&["a", "b", "c"]);
+    let two = upstream(&caches.iter().take(2).collect::<Vec<_>>());
+    let fleet = Fleet::start(&three);
+    let before = fleet.owners();
+    fleet.change(&two);
+    let after = fleet.owners();
+    for (key, (before, after)) in before.iter().zip(&after).enumerate() {
+        let expected = if before == after { "origin" } else { "c" };
+        assert_eq!(fleet.fetch(&format!("/{key}"), &[]), expected, "/{key}, which {after} owns now");
+    }
+    let key = (0..KEYS).find(|key| before[*key] == "c").unwrap();
+    let path = format!("/{key}");
+    let told = fleet.ringway.admin_get(&format!("/api/v1/explain?url={path}&listener=fill")).unwrap();
+    assert!(told.text().contains("\"fill_from\": \"c\""), "{}", told.text());
+    let connections = caches[2].connections();
+    assert!(connections < before.iter().filter(|owner| *owner == "c").count(), "they are kept: {connections}");
+    let up = |id: &str| fleet.ringway.metrics().sum_of("ringway_endpoint_up", &[("endpoint", id)]);
+    assert_eq!((up("a"), up("c")), (1.0, 0.0), "it is no endpoint");
+    // Nobody checks it: requests find out that it has ended, and do not go on trying.
+    caches[2].stop();
+    for _ in 0..10 {
+        assert_eq!(fleet.fetch(&path, &[]), "origin");
+    }
+    let failed = fleet.fills("failed");
+    assert!((1.0..=5.0).contains(&failed), "{failed}");
+    fleet.fetch(&path, &[]);
+    assert_eq!(fleet.fills("failed"), failed);
+    // Who takes it back has an endpoint as any other.
+    caches[2].restart();
+    fleet.change(&three);
+    assert_eq!(fleet.owners(), before);
+    assert_eq!(fleet.fetch(&path, &[]), after[key]);
+}
+
+#[test]
+fn a_varnish_that_was_taken_out_hands_on_what_it_had_and_the_origin_sees_nothing_of_it() {
+    let fill = free_address();
+    let Some(caches) = Varnish::start_all(&["one", "two", "three"], fill) else { skip!("varnishd is not installed") };
+    let fleet = of_varnish(&caches, 3, fill);
+    fleet.ask();
+    fleet.ask();
+    assert_eq!(fleet.origin.requests().len(), KEYS, "each key once");
+    fleet.change(&lines(&caches[..2]));
+    fleet.ask();
+    let filled = fleet.fills("hit");
+    assert!(filled > 3.0 && fleet.fills("miss") == 0.0 && fleet.fills("failed") == 0.0, "{filled} filled");
+    fleet.ask();
+    assert_eq!(fleet.fills("hit"), filled, "what was filled is kept");
+    assert_eq!(fleet.origin.requests().len(), KEYS, "the origin was asked for nothing again");
+}
+
+#[test]
 fn a_varnish_that_joins_fills_from_the_others_and_the_origin_sees_nothing_of_it() {
     let fill = free_address();
     let Some(caches) = Varnish::start_all(&["one", "two", "three"], fill) else { skip!("varnishd is not installed") };
-    let origin = Origin::start("origin");
-    let headers = vec![("Cache-Control", "max-age=3600".to_string())];
-    origin.script(Script { headers, ..Script::default() });
-    let toml = |count: usize| -> String {
-        let lines =
-            caches[..count].iter().map(|it| format!("{{ id = \"{}\", address = \"{}\" }}, ", it.id, it.address));
-        format!("[upstream.u]\nendpoints = [{}]\n", lines.collect::<String>())
-    };
-    let ringway = Ringway::start(&config(&toml(2), &origin, fill));
-    let fleet = Fleet { ringway, origin, fill };
-    let ask = || {
-        let mut client = fleet.ringway.client();
-        for key in 0..KEYS {
-            let path = format!("/{key}");
-            let answer = client.get(&path).unwrap();
-            assert_eq!((answer.status, answer.text()), (200, format!("origin {path}\n").as_str()));
-        }
-    };
-    ask();
-    ask();
+    let fleet = of_varnish(&caches, 2, fill);
+    fleet.ask();
+    fleet.ask();
     assert_eq!(fleet.origin.requests().len(), KEYS, "each key once");
-    fleet.change(&toml(3));
-    ask();
+    fleet.change(&lines(&caches));
+    fleet.ask();
     let filled = fleet.fills("hit");
     assert!(filled > 3.0 && fleet.fills("miss") == 0.0 && fleet.fills("failed") == 0.0, "{filled} filled");
-    ask();
+    fleet.ask();
     assert_eq!(fleet.fills("hit"), filled, "what was filled is kept");
     assert_eq!(fleet.origin.requests().len(), KEYS, "the origin was asked for nothing again");
 }

@@ -6,6 +6,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHES, JOINING = 20, 5
 # Of the objects that are asked for in a period, all caches together hold about a half: see `holds` in the output.
 OBJECTS, SKEW, BODY, MEMORY = 120_000, 0.9, 1024, "1m"
+# What a cache has room for, in bytes of objects, and what an object takes beside its body.
+ROOM, OVERHEAD = 1_020_000, 280
 RATE, CONNECTIONS, PERIOD = 3000, 800, 30
 # What the origin takes for an answer: so there are requests in flight, as in life.
 ORIGIN_MS = 250

@@ -2,10 +2,11 @@
 """A fleet of real caches behind Ringway, nginx and HAProxy, one after the other, through the same day: caches join, one key gets hot, one
 cache dies, comes back cold, flaps, leaves. What the origin and the busiest cache had to bear.
 
-    benches/lab/lab.py [--binary target/release/ringway] [--out FOLDER] [--proxies ringway,nginx,...] [--until PART]
+    benches/lab/lab.py [--binary target/release/ringway] [--out FOLDER] [--proxies ringway,nginx,...] [--until PART] [--parts PART,...]
+                       [--trace FILE]
     benches/lab/lab.py --draw FOLDER             # table and picture of all days in a folder
 
-The same questions (drawn once, by Zipf's law) are asked in each period, in the same order and at the same moments, at a constant rate whatever
+The same questions (drawn once, by Zipf's law, or the first of a trace: 32-bit numbers, big-endian, one for each request) are asked in each period, in the same order and at the same moments, at a constant rate whatever
 becomes of them. So each moment of a disturbed period has its undisturbed counterpart, and what differs is no chance of the draw. README.md
 tells what is counted. Needs varnishd, nginx, haproxy and a C compiler; only loopback is used, and only what was started is ended.
 """
@@ -15,6 +16,7 @@ import array
 import bisect
 import collections
 import json
+import lzma
 import os
 import pathlib
 import random
@@ -24,7 +26,7 @@ import subprocess
 import tempfile
 import time
 
-from day import BODY, CACHES, CONNECTIONS, DAY, HALF, HOT, JOINING, OBJECTS, ORIGIN_MS, PERIOD, RATE, ROOT, SKEW
+from day import BODY, CACHES, CONNECTIONS, DAY, HALF, HOT, JOINING, OBJECTS, ORIGIN_MS, OVERHEAD, PERIOD, RATE, ROOM, ROOT, SKEW
 from servers import PROXIES, STARTED, Cache, Process, Ringway, answers, free_port, wait_until
 from told import is_of_hot, picture, summary, table
 
@@ -38,6 +40,36 @@ def drawn():
     return array.array("I", [bisect.bisect_left(sums, dice.random() * total) for _ in range(RATE * PERIOD)])
 
 
+def traced(file):
+    """The first questions of a trace, from its beginning again where it is shorter; objects are numbered as they come."""
+    keys = array.array("I", lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes())
+    keys.byteswap()
+    if not keys:
+        raise SystemExit(f"lab: {file} is empty")
+    numbers = {}
+    return array.array("I", [numbers.setdefault(keys[at % len(keys)], len(numbers) + 1) for at in range(RATE * PERIOD)])
+
+
+def fit_to(block):
+    """Has the caches hold half of what is asked for, and ramps last for as long as it takes to ask for so much; gives the size of an object."""
+    half = len(set(block)) / 2
+    Ringway.ramp = half / RATE
+    Ringway.fill = 2 * Ringway.ramp
+    return round(CACHES * ROOM / half) - OVERHEAD
+
+
+def periods_of(until, parts):
+    """The day up to a part of it, or with nothing but some parts beside what each day begins with."""
+    if not parts:
+        return DAY[:[name for name, _ in DAY].index(until) + 1]
+    named = {name: (name, base) for name, base in DAY[5:] if name}
+    wrong = [part for part in parts if part not in named]
+    if wrong:
+        raise SystemExit(f"lab: --parts takes {', '.join(named)}; a day has steady and join in any case")
+    chosen = [named[part] for part in named if part in parts]
+    return DAY[:5] + [one for part in chosen for one in (part, ("", 0))][:-1]
+
+
 def clients(tool, folder, port, questions, rate, connections):
     """Begins to ask; gives the process and when it began."""
     folder.mkdir(parents=True)
@@ -46,10 +78,10 @@ def clients(tool, folder, port, questions, rate, connections):
     return asking, float(asking.line())
 
 
-def live(kind, folder, binary, tool, periods):
+def live(kind, folder, binary, tool, periods, block, body):
     """One proxy's day: what was asked, by whom it was answered, and when the origin was asked."""
     origin_port = free_port()
-    origin = Process(folder / "origin", [tool, "origin", origin_port, ORIGIN_MS, BODY, folder / "origin/asked"], stdout=subprocess.PIPE)
+    origin = Process(folder / "origin", [tool, "origin", origin_port, ORIGIN_MS, body, folder / "origin/asked"], stdout=subprocess.PIPE)
     origin_start = float(origin.line())
     proxy = kind(folder / "proxy", binary, origin_port)
     caches = [Cache(folder / f"c{number}", f"c{number}", proxy.backend) for number in range(1, CACHES + JOINING + 1)]
@@ -58,7 +90,6 @@ def live(kind, folder, binary, tool, periods):
     first = caches[:CACHES]
     proxy.start(first)
     wait_until(proxy.label, lambda: answers(proxy.port))
-    block = drawn()
     # Twice through it as fast as it goes: from then on each period finds what the one before has left.
     filling, _ = clients(tool, folder / "filling", proxy.port, block + block, 0, 600)
     filling.child.wait()
@@ -131,6 +162,8 @@ def main():
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--proxies", default=",".join(PROXIES))
     parser.add_argument("--until", choices=[name for name, _ in DAY if name], default="leave", help="the last part of the day")
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=[], help="nothing but these parts after the join")
+    parser.add_argument("--trace", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--draw", type=pathlib.Path, metavar="FOLDER")
     args = parser.parse_args()
     if args.draw:
@@ -140,14 +173,16 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     tool = out / "lab"
     subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", tool, pathlib.Path(__file__).parent / "lab.c"], check=True)
-    periods = DAY[:[name for name, _ in DAY].index(args.until) + 1]
+    periods = periods_of(args.until, args.parts)
+    block = traced(args.trace) if args.trace else drawn()
+    body = fit_to(block) if args.trace else BODY
     for name in args.proxies.split(","):
         kind = PROXIES[name]
         folder = pathlib.Path(tempfile.mkdtemp(prefix="ringway-lab-"))
         try:
-            day = live(kind, folder, binary, tool, periods)
+            day = live(kind, folder, binary, tool, periods, block, body)
             if issubclass(kind, Ringway) and len(periods) > 4:
-                day["predicted"] = predicted(binary, folder, drawn())
+                day["predicted"] = predicted(binary, folder, block)
         finally:
             while STARTED:
                 STARTED.pop().kill()

@@ -105,7 +105,7 @@ class Ringway:
     """As config/cache-fleet-fill.toml has it."""
 
     label, color = "Ringway", ("#0b63c5", "#6db1ff")
-    fills, ramp, load = True, RAMP, ""
+    fills, ramp, fill, load = True, RAMP, FILL, ""
 
     def __init__(self, folder, binary, origin):
         self.folder, self.binary, self.origin = folder, binary, origin
@@ -130,7 +130,7 @@ upstream = "cache"
 key = ["path_and_query"]
 [upstream.cache]
 profile = "cache"
-transition = {{ ramp = "{self.ramp}s", fill_window = "{FILL}s" }}
+transition = {{ ramp = "{round(self.ramp * 1000)}ms", fill_window = "{round(self.fill * 1000)}ms" }}
 endpoints = [{endpoints}]
 health_check = {{ interval = "1s" }}
 {self.load}

@@ -2,7 +2,7 @@
 
 import collections
 
-from day import CACHES, DAY, NOBODY, PARTS, PERIOD, RATE, WINDOW
+from day import CACHES, NOBODY, PARTS, PERIOD, RATE, WINDOW
 from servers import PROXIES
 
 
@@ -110,7 +110,8 @@ def picture(days):
     """Two charts, one over the other, for light and dark pages."""
     left, width, height, gap = 60, 900, 190, 60
     colors = [next(kind.color for kind in PROXIES.values() if kind.label == day["label"]) for day in days]
-    shown = [(name, at, base) for at, (name, base) in enumerate(DAY) if name]
+    longest = max((day["periods"] for day in days), key=len)
+    shown = [(name, at, base) for at, (name, base) in enumerate(longest) if name]
 
     def origin(day):
         return [[] if at >= len(day["periods"]) else ratios(day, at, base, 0, PERIOD) for _, at, base in shown]

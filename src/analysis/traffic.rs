@@ -3,11 +3,12 @@ use crate::analysis::reckon::Lack;
 use crate::analysis::reckon::Reckoned;
 use crate::analysis::reckon::Reckoner;
 use crate::telemetry::log_line::LogLine;
+use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What moves of a log's requests.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Traffic {
     /// Lines read.
     pub lines: u64,
@@ -28,13 +29,13 @@ pub struct Traffic {
     /// Requests whose owner cannot be told from this log.
     pub unknown: u64,
     /// Why not.
-    pub why: Vec<&'static str>,
+    pub why: Vec<String>,
     /// Requests by owner, the busiest first.
     pub endpoints: Vec<EndpointTraffic>,
 }
 
 /// The requests of one endpoint.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct EndpointTraffic {
     /// Its upstream.
     pub upstream: String,
@@ -174,7 +175,7 @@ impl Meter {
         let mut told = self.told;
         told.moved = share(told.moved_requests, told.requests);
         told.moved_bytes = share(self.moved_bytes, self.bytes);
-        told.why = self.lacks.into_iter().map(Lack::as_str).collect();
+        told.why = self.lacks.into_iter().map(|lack| lack.as_str().to_string()).collect();
         told.endpoints = endpoints;
         told
     }

@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use std::path::PathBuf;
 use std::time::Duration;
+use thiserror::Error;
 use tokio::net::TcpStream;
 
 /// Where the token is unless a file is given.
@@ -50,6 +51,11 @@ impl DoorArgs {
         self.token_file.is_some() || self.ca.is_some() || self.cert.is_some()
     }
 }
+
+/// What was sent is wrong, as the proxy says.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
 
 /// A proxy's admin interface, and what opens it.
 pub struct Door {
@@ -86,11 +92,19 @@ impl Door {
     /// # Errors
     /// When nobody answers, or the answer is a refusal.
     pub fn call(&self, method: &str, path: &str) -> anyhow::Result<serde_json::Value> {
-        let asked = async { tokio::time::timeout(TIMEOUT, self.exchange(method, path)).await };
+        self.send(method, path, String::new())
+    }
+
+    /// Calls with something to read.
+    ///
+    /// # Errors
+    /// When nobody answers, or the answer is a refusal: [`Refused`] when what was sent is wrong.
+    pub fn send(&self, method: &str, path: &str, body: String) -> anyhow::Result<serde_json::Value> {
+        let asked = async { tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await };
         super::runtime()?.block_on(asked).context("get an answer in time")?
     }
 
-    async fn exchange(&self, method: &str, path: &str) -> anyhow::Result<serde_json::Value> {
+    async fn exchange(&self, method: &str, path: &str, body: String) -> anyhow::Result<serde_json::Value> {
         let admin = &self.url;
         let uri: http::Uri = admin.parse().with_context(|| format!("read {admin} as a URL"))?;
         let (host, is_secure) = match (uri.host(), uri.scheme_str()) {
@@ -105,7 +119,7 @@ impl Door {
         let stream = if is_secure { self.secure(stream, &target).await? } else { Stream::Plain(Socket::Tcp(stream)) };
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        read(sender.send_request(self.request(method, path, &target)?).await?).await
+        read(sender.send_request(self.request(method, path, &target, body)?).await?).await
     }
 
     async fn secure(&self, stream: TcpStream, target: &str) -> anyhow::Result<Stream> {
@@ -115,13 +129,13 @@ impl Door {
         shaken.with_context(|| format!("agree on TLS with {target}; --ca names the file of its authority"))
     }
 
-    fn request(&self, method: &str, path: &str, target: &str) -> anyhow::Result<Request<Full<Bytes>>> {
+    fn request(&self, method: &str, path: &str, target: &str, body: String) -> anyhow::Result<Request<Full<Bytes>>> {
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, target);
         request = request.header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        Ok(request.body(Full::new(Bytes::new()))?)
+        Ok(request.body(Full::new(Bytes::from(body)))?)
     }
 }
 
@@ -131,6 +145,9 @@ async fn read(response: Response<Incoming>) -> anyhow::Result<serde_json::Value>
     let value: serde_json::Value = serde_json::from_slice(&body).context("understand the proxy's answer")?;
     if status == StatusCode::UNAUTHORIZED {
         bail!("the proxy wants its admin token: give --token-file FILE, or set {TOKEN}");
+    }
+    if status == StatusCode::UNPROCESSABLE_ENTITY {
+        return Err(Refused(value["error"].as_str().unwrap_or("the proxy refused").to_string()).into());
     }
     if !status.is_success() {
         bail!("{}", value["error"].as_str().unwrap_or("the proxy refused"));

@@ -41,12 +41,14 @@ EXAMPLES
   ringway plan old.toml new.toml --max-moved 5%; case $? in 0|3) echo fine ;; *) exit 1 ;; esac
   ringway plan old.toml new.toml --json | jq .moved
   ringway plan old.toml new.toml --log access.log.gz      and of real traffic
+  ringway plan --admin http://127.0.0.1:9900 new.toml     against what runs, and of its traffic of now
 
 EXIT CODES
   0  nothing moves
   3  something moves, and not more than --max-moved
   4  more than --max-moved
-  2  wrong usage, or one of the files must not be run";
+  2  wrong usage, or one of the files must not be run
+  1  the proxy cannot be asked";
 
 pub(super) const REPLAY: &str = "\
 Reads the log once, in little memory, and tells for each configuration how busy each endpoint would have been, what caches would have \

@@ -186,15 +186,20 @@ pub struct ExplainArgs {
 
 /// What `plan` takes.
 #[derive(Debug, Args)]
+#[command(override_usage = "ringway plan [OPTIONS] OLD NEW\n       ringway plan [OPTIONS] --admin URL NEW")]
 pub struct PlanArgs {
-    /// The configuration that is
-    old: PathBuf,
-    /// The configuration that will be
-    new: PathBuf,
+    /// The configuration that is, and the one that will be; the latter alone with --admin
+    #[arg(value_name = "FILE", required = true, num_args = 1..=2)]
+    files: Vec<PathBuf>,
+    /// Compare with what the proxy with this admin address has, and tell how much of its traffic of now moves
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    #[command(flatten)]
+    door: DoorArgs,
     /// An access log: tells as well how much of its traffic moves; `-` is standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
     log: Option<PathBuf>,
-    /// How much may move, of keys and of the log's requests, "5%": more is exit code 4
+    /// How much may move, of keys, of the log's requests and of those of now, "5%": more is exit code 4
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     max_moved: Option<Ratio>,
     /// Print JSON

@@ -2,21 +2,27 @@
 use super::OK;
 use super::PlanArgs;
 use super::WRONG;
+use super::door::Door;
+use super::door::Refused;
 use super::log_file;
 use super::say::complain;
 use super::say::say;
 use crate::analysis::plan::EndpointPlan;
 use crate::analysis::plan::Fate;
+use crate::analysis::plan::LiveTraffic;
 use crate::analysis::plan::Pair;
 use crate::analysis::plan::Plan;
 use crate::analysis::plan::UpstreamPlan;
 use crate::analysis::plan::World;
 use crate::analysis::reckon::Reckoner;
+use crate::analysis::traffic::EndpointTraffic;
 use crate::analysis::traffic::Meter;
 use crate::analysis::traffic::Traffic;
 use crate::config;
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostics;
+use crate::config::sending;
+use anyhow::Context;
 use std::path::Path;
 
 /// Something moves.
@@ -27,29 +33,28 @@ const TOO_MUCH: u8 = 4;
 const MOST_CHANGED: usize = 40;
 const MOST_SAME: usize = 12;
 
+/// A plan, or what is wrong with what it would be made from.
+type Planned = anyhow::Result<Result<Plan, String>>;
+
 /// Prints what moves, and says by the exit code whether anything does and whether that is too much.
 ///
 /// # Errors
-/// When a ring cannot be built.
+/// When a ring cannot be built, or the running proxy cannot be asked.
 pub fn run(args: &PlanArgs) -> anyhow::Result<u8> {
-    let (mut old, mut new) = match both(&args.old, &args.new) {
-        Ok(both) => both,
+    let plan = match (&args.admin, args.files.as_slice()) {
+        (Some(url), [new]) => of_running(url, args, new)?,
+        (None, [old, new]) if !args.door.is_given() => of_files(old, new, args.log.as_deref())?,
+        (Some(_), _) => Err("with --admin the old configuration is the one that runs: give the new one alone".into()),
+        (None, [_, _]) => Err("what opens an admin interface goes with --admin".into()),
+        (None, _) => Err("give the configuration that is and the one that will be, or --admin and the new one".into()),
+    };
+    let plan = match plan {
+        Ok(plan) => plan,
         Err(problems) => {
             complain!("{problems}");
             return Ok(WRONG);
         }
     };
-    for (config, path) in [(&mut old, &args.old), (&mut new, &args.new)] {
-        for problem in config.fill_members() {
-            complain!("ringway: {}: {problem}", path.display());
-        }
-    }
-    let before = World::of_settings(&old.routes, &old.upstreams)?;
-    let after = World::of_settings(&new.routes, &new.upstreams)?;
-    let mut plan = Plan::of(&before, &after);
-    if let Some(log) = &args.log {
-        plan.traffic = Some(traffic(&old, &new, log)?);
-    }
     let limit = args.max_moved.map(|limit| limit.0);
     if args.json {
         say!("{}", serde_json::to_string_pretty(&plan)?);
@@ -57,6 +62,46 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<u8> {
         print(&plan, limit);
     }
     Ok(verdict(most(&plan), limit))
+}
+
+/// What a file does in place of what a proxy has, or what is wrong with it, as that proxy says.
+fn of_running(url: &str, args: &PlanArgs, new: &Path) -> Planned {
+    let text = match sending::one_text(new, &|name| std::env::var(name).ok()) {
+        Ok(text) => text,
+        Err(problems) => return Ok(Err(problems.to_string())),
+    };
+    match Door::of(&args.door, url)?.send("POST", "/api/v1/plan", text) {
+        Ok(plan) => Ok(Ok(serde_json::from_value(plan).context("understand the proxy's answer")?)),
+        Err(error) => {
+            let Refused(problems) = error.downcast::<Refused>()?;
+            // Its places are lines of what was sent.
+            let of_file = |line: &str| match line.strip_prefix("body:") {
+                Some(rest) => format!("{}:{rest}", new.display()),
+                None => line.to_string(),
+            };
+            Ok(Err(problems.lines().map(of_file).collect::<Vec<_>>().join("\n")))
+        }
+    }
+}
+
+/// What one file does in place of another, or everything that is wrong with them.
+fn of_files(old_path: &Path, new_path: &Path, log: Option<&Path>) -> Planned {
+    let (mut old, mut new) = match both(old_path, new_path) {
+        Ok(both) => both,
+        Err(problems) => return Ok(Err(problems.to_string())),
+    };
+    for (config, path) in [(&mut old, old_path), (&mut new, new_path)] {
+        for problem in config.fill_members() {
+            complain!("ringway: {}: {problem}", path.display());
+        }
+    }
+    let before = World::of_settings(&old.routes, &old.upstreams)?;
+    let after = World::of_settings(&new.routes, &new.upstreams)?;
+    let mut plan = Plan::of(&before, &after);
+    if let Some(log) = log {
+        plan.traffic = Some(traffic(&old, &new, log)?);
+    }
+    Ok(Ok(plan))
 }
 
 /// What moves of a log's requests.
@@ -68,9 +113,10 @@ fn traffic(old: &Config, new: &Config, log: &Path) -> anyhow::Result<Traffic> {
     Ok(meter.finish())
 }
 
-/// The larger share that moves: of keys, or of requests.
+/// The largest share that moves: of keys, or of requests.
 fn most(plan: &Plan) -> f64 {
-    plan.traffic.as_ref().map_or(0.0, |traffic| traffic.moved).max(plan.moved)
+    let requests = plan.traffic.iter().map(|traffic| traffic.moved).chain(plan.live.iter().map(|live| live.moved));
+    requests.fold(plan.moved, f64::max)
 }
 
 /// Both configurations, or everything that is wrong with either.
@@ -102,6 +148,7 @@ fn print(plan: &Plan, limit: Option<f64>) {
     if let Some(traffic) = &plan.traffic {
         print_traffic(traffic);
     }
+    plan.live.iter().for_each(print_live);
     let moved = most(plan);
     match limit {
         _ if moved == 0.0 => say!("nothing moves"),
@@ -111,14 +158,30 @@ fn print(plan: &Plan, limit: Option<f64>) {
     }
 }
 
-fn print_traffic(traffic: &Traffic) {
-    let Traffic { requests, moved, moved_bytes, .. } = traffic;
-    say!("traffic  {} of {requests} requests in the log move, {} of bytes", percent(*moved), percent(*moved_bytes));
-    for endpoint in traffic.endpoints.iter().filter(|it| it.before + it.after > 0).take(MOST_SAME) {
-        let share = |count: u64| percent(count as f64 / (*requests).max(1) as f64);
+fn print_live(live: &LiveTraffic) {
+    let LiveTraffic { upstream, requests, moved, error, .. } = live;
+    if let Some(why) = &live.why {
+        return say!("traffic of now, upstream {upstream}  {why}: nothing can be told");
+    }
+    let (moved, error) = (percent(*moved), percent(*error));
+    say!(
+        "traffic of now, upstream {upstream}  {moved} of its requests move, by {requests} of the last minute (error {error})"
+    );
+    print_endpoints(&live.endpoints, *requests);
+}
+
+fn print_endpoints(endpoints: &[EndpointTraffic], requests: u64) {
+    for endpoint in endpoints.iter().filter(|it| it.before + it.after > 0).take(MOST_SAME) {
+        let share = |count: u64| percent(count as f64 / requests.max(1) as f64);
         let name = format!("{}/{}", endpoint.upstream, endpoint.id);
         say!("    {name:<32} {:>8} -> {:>8} of requests", share(endpoint.before), share(endpoint.after));
     }
+}
+
+fn print_traffic(traffic: &Traffic) {
+    let Traffic { requests, moved, moved_bytes, .. } = traffic;
+    say!("traffic  {} of {requests} requests in the log move, {} of bytes", percent(*moved), percent(*moved_bytes));
+    print_endpoints(&traffic.endpoints, *requests);
     let others = [
         (traffic.keyless, "have no key: anybody's, before and after"),
         (traffic.elsewhere, "are answered without an endpoint"),

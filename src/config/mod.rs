@@ -14,6 +14,7 @@ pub mod mask;
 pub mod reference;
 pub mod route;
 pub mod schema;
+pub mod sending;
 pub mod serialize;
 pub mod server;
 pub mod store;

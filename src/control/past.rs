@@ -42,7 +42,8 @@ impl Group {
 
     /// Forgets what is further back than fills look; says whether there was anything.
     pub(super) fn forget_eras(&mut self, now: Instant) -> bool {
-        let Some(past) = self.past.as_mut().filter(|past| past.before.last().is_some_and(|(_, until)| past.is_over(*until, now)))
+        let Some(past) =
+            self.past.as_mut().filter(|past| past.before.last().is_some_and(|(_, until)| past.is_over(*until, now)))
         else {
             return false;
         };
@@ -77,12 +78,12 @@ impl Past {
 mod tests {
     use super::*;
     use crate::base::clock;
-    use crate::control::apply;
     use crate::base::hash::PlacementHash;
     use crate::base::hash::mix64;
     use crate::base::ids::ListenerName;
     use crate::base::ids::RouteName;
     use crate::base::ids::UpstreamName;
+    use crate::control::apply;
     use crate::control::build;
     use crate::control::state::Desired;
     use crate::control::state::State;

@@ -91,3 +91,51 @@ fn a_running_proxy_tells_what_a_configuration_would_do_and_changes_nothing() {
     assert_eq!(status["generation"], 1);
     drop(origins);
 }
+
+#[test]
+fn the_command_compares_a_file_with_what_runs_and_counts_the_traffic_of_now() {
+    let (origins, upstream) = fleet(&["a", "b"]);
+    let ringway = Ringway::start(&format!("{BY_PATH}{upstream}"));
+    let mut client = ringway.client();
+    // One key is nine tenths of the traffic.
+    for number in 0..200 {
+        client.get(&if number % 10 == 0 { format!("/{number}") } else { "/hot".into() }).unwrap();
+    }
+    let admin = format!("http://{}", ringway.admin);
+    let folder = tempfile::tempdir().unwrap();
+    let main = config(&["a", "b", "c"], "").replace("10.0.0.1:80", "${NO_SUCH_NAME:-10.0.0.1}:80");
+    let (front, upstreams) = main.split_once("[upstream.u]").unwrap();
+    let new = written(folder.path(), "new.toml", &format!("include = [\"u.toml\"]\n{front}"));
+    written(folder.path(), "u.toml", &format!("[upstream.u]{upstreams}"));
+    let plan = |more: &[&str]| command(&[&["plan", "--admin", &admin], more].concat());
+
+    let told = plan(&[&new, "--json"]);
+    let json: Value = serde_json::from_slice(&told.stdout).expect("a plan");
+    let (keys, live) = (json["moved"].as_f64().unwrap(), &json["live"][0]);
+    assert!(told.status.code() == Some(3) && (0.2..0.5).contains(&keys), "{json}");
+    assert_eq!(live["requests"], 200, "{live}");
+    let moved = live["moved"].as_f64().unwrap();
+    let hot_moves = moved > 0.5;
+    assert!((moved - if hot_moves { 0.9 } else { 0.0 }).abs() <= 0.1, "the hot key counts for what it is: {live}");
+    let text = String::from_utf8(plan(&[&new]).stdout).unwrap();
+    let percent = format!("{:.2}%", moved * 100.0);
+    let line = format!("traffic of now, upstream u  {percent} of its requests move, by 200 of the last minute");
+    assert!(text.contains(&line) && text.contains("  + c "), "{text}");
+    let largest = keys.max(moved);
+    let limit = |share: f64| plan(&[&new, "--max-moved", &format!("{:.1}%", share * 100.0)]).status.code();
+    assert_eq!((limit(largest + 0.01), limit(largest - 0.01)), (Some(3), Some(4)));
+
+    let same = written(folder.path(), "same.toml", &config(&["b", "a"], ""));
+    assert_eq!(plan(&[&same]).status.code(), Some(0));
+    let bad = written(folder.path(), "bad.toml", "\n[[listner]]\n");
+    let refused = plan(&[&bad]);
+    let told = String::from_utf8_lossy(&refused.stderr).to_string();
+    assert!(refused.status.code() == Some(2) && told.contains("bad.toml:2:3: unknown key"), "{told}");
+    assert_eq!(plan(&[&same, &new]).status.code(), Some(2));
+    assert_eq!(plan(&["/nowhere.toml"]).status.code(), Some(2));
+    assert_eq!(command(&["plan", &same, &new, "--token-file", &same]).status.code(), Some(2));
+    let nobody = crate::harness::free_address();
+    assert_eq!(command(&["plan", "--admin", &format!("http://{nobody}"), &new]).status.code(), Some(1));
+    assert_eq!(ringway.generation(), 1, "nothing has changed");
+    drop(origins);
+}

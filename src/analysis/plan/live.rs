@@ -2,11 +2,12 @@
 use super::World;
 use super::world::Built;
 use crate::analysis::traffic::EndpointTraffic;
+use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What moves of the last minute's requests of one upstream.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct LiveTraffic {
     /// Its name.
     pub upstream: String,
@@ -17,7 +18,7 @@ pub struct LiveTraffic {
     /// By how much that may differ from the share of all requests: the standard error.
     pub error: f64,
     /// Why nothing can be told, where that is so.
-    pub why: Option<&'static str>,
+    pub why: Option<String>,
     /// Requests by owner, by id.
     pub endpoints: Vec<EndpointTraffic>,
 }
@@ -64,7 +65,7 @@ impl LiveTraffic {
             requests,
             moved: share,
             error: (share * (1.0 - share) / requests.max(1) as f64).sqrt(),
-            why,
+            why: why.map(str::to_string),
             endpoints: counted.into_iter().map(named).collect(),
         }
     }

@@ -18,13 +18,14 @@ use crate::ring::settings::Settings;
 use crate::route::Route;
 use crate::route::action::Forward;
 use handover::handover;
+use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use world::Built;
 
 /// What a change does. All shares are 0 to 1.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// The largest share that moves: of an upstream's key space, or of a route's requests where these are keyed or sent otherwise.
     pub moved: f64,
@@ -39,7 +40,7 @@ pub struct Plan {
 }
 
 /// Before and after; absent where there is nothing to tell.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pair<T> {
     /// By the configuration that is.
     pub before: Option<T>,
@@ -48,7 +49,7 @@ pub struct Pair<T> {
 }
 
 /// Whether something stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fate {
     /// It is in the new configuration only.
@@ -62,7 +63,7 @@ pub enum Fate {
 }
 
 /// What a change does to one upstream.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct UpstreamPlan {
     /// Its name.
     pub upstream: String,
@@ -93,7 +94,7 @@ pub struct UpstreamPlan {
 }
 
 /// What a change does to one endpoint.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EndpointPlan {
     /// Its id.
     pub id: String,
@@ -110,7 +111,7 @@ pub struct EndpointPlan {
 }
 
 /// What a change does to the requests of one route.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoutePlan {
     /// Its name.
     pub route: String,

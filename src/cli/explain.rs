@@ -117,7 +117,13 @@ fn print(args: &ExplainArgs, explanation: &serde_json::Value) {
     if let Some(coalesce) = explanation["coalesce"].as_str() {
         say!("coalesce    {coalesce}");
     }
-    say!("owner  {}", explanation["owner"].as_str().unwrap_or("(no key: two endpoints at random, the less busy one)"));
+    let nobody = match (explanation["hash"].is_string(), explanation["candidates"].as_array()) {
+        (_, Some(candidates)) if candidates.is_empty() => "(nobody: the upstream has no endpoint)",
+        (true, _) => "(nobody: no endpoint has a weight)",
+        (false, Some(candidates)) if candidates.len() == 1 => "(no key: there is one endpoint)",
+        (false, _) => "(no key: two endpoints at random, the less busy one)",
+    };
+    say!("owner  {}", explanation["owner"].as_str().unwrap_or(nobody));
     if let Some(cache) = explanation["fill_from"].as_str() {
         say!("fill from   {cache}, who owned the key until lately; the owner after it");
     }

@@ -48,7 +48,7 @@ EXIT CODES
   3  something moves, and not more than --max-moved
   4  more than --max-moved
   2  wrong usage, or one of the files must not be run
-  1  the proxy cannot be asked";
+  1  the proxy cannot be asked, the log cannot be read, or not one of its requests could be told";
 
 pub(super) const REPLAY: &str = "\
 Reads the log once, in little memory, and tells for each configuration how busy each endpoint would have been, what caches would have \

@@ -1,4 +1,5 @@
 //! `plan`: what moves when one configuration follows another. Binds nothing, changes nothing.
+use super::FAILED;
 use super::OK;
 use super::PlanArgs;
 use super::WRONG;
@@ -44,9 +45,13 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<u8> {
     let plan = match (&args.admin, args.files.as_slice()) {
         (Some(url), [new]) => of_running(url, args, new)?,
         (None, [old, new]) if !args.door.is_given() => of_files(old, new, args.log.as_deref())?,
-        (Some(_), _) => Err("with --admin the old configuration is the one that runs: give the new one alone".into()),
-        (None, [_, _]) => Err("what opens an admin interface goes with --admin".into()),
-        (None, _) => Err("give the configuration that is and the one that will be, or --admin and the new one".into()),
+        (Some(_), _) => {
+            Err("ringway: with --admin the old configuration is the one that runs: give the new one alone".into())
+        }
+        (None, [_, _]) => Err("ringway: what opens an admin interface goes with --admin".into()),
+        (None, _) => {
+            Err("ringway: give the configuration that is and the one that will be, or --admin and the new one".into())
+        }
     };
     let plan = match plan {
         Ok(plan) => plan,
@@ -61,7 +66,17 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<u8> {
     } else {
         print(&plan, limit);
     }
-    Ok(verdict(most(&plan), limit))
+    let verdict = verdict(most(&plan), limit);
+    if verdict != TOO_MUCH && plan.traffic.as_ref().is_some_and(tells_nothing) {
+        complain!("ringway: the log tells of no request: nothing is known of its traffic");
+        return Ok(FAILED);
+    }
+    Ok(verdict)
+}
+
+/// Whether a log has not one line from which anything could be told: most likely it is another file than was meant.
+fn tells_nothing(traffic: &Traffic) -> bool {
+    traffic.requests + traffic.keyless + traffic.elsewhere == 0
 }
 
 /// What a file does in place of what a proxy has, or what is wrong with it, as that proxy says.

@@ -53,6 +53,9 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<u8> {
         print(&counted, &reports);
     }
     let has_nothing = reports.iter().all(|(_, report)| report.requests == 0);
+    if has_nothing {
+        complain!("ringway: the log tells of no request");
+    }
     Ok(if has_nothing { FAILED } else { OK })
 }
 

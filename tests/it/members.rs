@@ -214,6 +214,8 @@ fn check_ring_and_explain_know_the_list() {
     assert!(is_same, "{told}");
     assert!(run(&["explain", "-c", "FILE", "http://x.example/k"]).0.contains("candidates\n  "));
     listed.write("{");
+    let (told, _) = run(&["explain", "-c", "FILE", "http://x.example/k"]);
+    assert!(told.contains("owner  (nobody: the upstream has no endpoint)"), "{told}");
     let (told, is_fine) = run(&["check", "-c", "FILE"]);
     assert!(
         is_fine && told.contains("warning: upstream \"u\" has no members so far: ") && told.contains("line 1"),

@@ -159,6 +159,9 @@ fn logs_of_other_servers_are_read_as_far_as_they_go() {
     assert!(text.contains("the key is made of fields that this log does not have"), "{text}");
     // By standard input, which is empty here, and by a file that is not there.
     assert_eq!(command(&["replay", "-c", &by_path, "--log", "-"]).status.code(), Some(1));
+    let wrong = command(&["plan", &by_path, &by_path, "--log", &by_path]);
+    assert_eq!(wrong.status.code(), Some(1), "another file than was meant is no log in which nothing moves");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("the log tells of no request"));
     let missing = command(&["plan", &by_path, &by_path, "--log", "/nowhere"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("open the log /nowhere"));

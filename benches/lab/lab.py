@@ -41,13 +41,14 @@ def drawn():
 
 
 def traced(file):
-    """The first questions of a trace, from its beginning again where it is shorter; objects are numbered as they come."""
+    """The first questions of a trace; objects are numbered as they come."""
     keys = array.array("I", lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes())
     keys.byteswap()
-    if not keys:
-        raise SystemExit(f"lab: {file} is empty")
+    if len(keys) < RATE * PERIOD:
+        # Asked twice, its beginning would be a hit in every period: seconds without a miss are no measure of others.
+        raise SystemExit(f"lab: {file} has {len(keys)} requests, a period takes {RATE * PERIOD}")
     numbers = {}
-    return array.array("I", [numbers.setdefault(keys[at % len(keys)], len(numbers) + 1) for at in range(RATE * PERIOD)])
+    return array.array("I", [numbers.setdefault(keys[at], len(numbers) + 1) for at in range(RATE * PERIOD)])
 
 
 def fit_to(block):

@@ -1,7 +1,7 @@
 //! The files of a configuration: the one that was named, and those it includes.
 use super::diagnostic::Diagnostic;
 use super::diagnostic::Diagnostics;
-use super::diagnostic::position;
+use super::diagnostic::Lines;
 use super::table::SourceFile;
 use crate::base::files;
 use crate::base::hash::PlacementHash;
@@ -51,7 +51,7 @@ pub fn read(path: &Path) -> Result<Sources, Diagnostics> {
     let mut files = vec![main];
     let mut problems = Vec::new();
     for (pattern, offset) in includes(&files[0].text) {
-        let (line, column) = position(&files[0].text, offset);
+        let (line, column) = Lines::of(&files[0].text).position(&files[0].text, offset);
         let mut problem = |message| {
             problems.push(Diagnostic { file: path.display().to_string(), line, column, message });
         };

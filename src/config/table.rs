@@ -1,11 +1,12 @@
 //! Walks spanned TOML by the one table of keys, collecting all problems. What the values mean is not known here.
 use super::diagnostic::Diagnostic;
+use super::diagnostic::Lines;
 use super::diagnostic::did_you_mean;
-use super::diagnostic::position;
 use super::keys;
 use super::keys::Key;
 use super::keys::Kind;
 use crate::base::units;
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::time::Duration;
 use toml::Spanned;
@@ -33,6 +34,8 @@ pub struct Place {
 /// Collects problems while files are read.
 pub struct Reader<'a> {
     files: &'a [SourceFile],
+    /// Where the lines of each begin, once somebody wants to know.
+    lines: Vec<OnceCell<Lines>>,
     environment: &'a dyn Fn(&str) -> Option<String>,
     /// Whether the text was sent by somebody: nothing of this machine is looked at for it, no file and no environment.
     pub is_closed: bool,
@@ -72,7 +75,8 @@ pub struct Section<'a> {
 impl<'a> Reader<'a> {
     /// A reader of these files.
     pub fn new(files: &'a [SourceFile], environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { files, environment, is_closed: false, problems: Vec::new(), warnings: Vec::new() }
+        let lines = vec![OnceCell::new(); files.len()];
+        Self { files, lines, environment, is_closed: false, problems: Vec::new(), warnings: Vec::new() }
     }
 
     /// Notes a problem.
@@ -89,15 +93,21 @@ impl<'a> Reader<'a> {
 
     /// A place as people read it.
     pub fn describe(&self, place: &Place) -> String {
+        let (file, line, column) = self.position(place);
+        format!("{file}:{line}:{column}")
+    }
+
+    /// The file's name, line and column.
+    fn position(&self, place: &Place) -> (&'a str, usize, usize) {
         let file = &self.files[place.file];
-        let (line, column) = position(&file.text, place.span.start);
-        format!("{}:{line}:{column}", file.name)
+        let lines = self.lines[place.file].get_or_init(|| Lines::of(&file.text));
+        let (line, column) = lines.position(&file.text, place.span.start);
+        (&file.name, line, column)
     }
 
     fn diagnostic(&self, place: &Place, message: String) -> Diagnostic {
-        let file = &self.files[place.file];
-        let (line, column) = position(&file.text, place.span.start);
-        Diagnostic { file: file.name.clone(), line, column, message }
+        let (file, line, column) = self.position(place);
+        Diagnostic { file: file.into(), line, column, message }
     }
 
     /// Replaces `${NAME}` and `${NAME:-default}`; `$${` stands for `${`.

@@ -126,9 +126,9 @@ impl Keeper {
                 changed = board.changed() => changed.map(|()| true)?,
                 () = tokio::time::sleep(LOOK) => false,
             };
-            if is_told {
+            if is_told || board.is_outdated() {
                 tokio::time::sleep_until((listed + MIN_PAUSE).into()).await;
-                listed = self.list(board, true).await?;
+                listed = self.list(board, is_told).await?;
             }
             self.tell_if_due(board).await?;
             if clock::now() >= next_renewal {

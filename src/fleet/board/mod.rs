@@ -83,6 +83,16 @@ impl Board {
         }
     }
 
+    /// Whether a notice of the last list has come to an end that nobody tells of.
+    pub fn is_outdated(&self) -> bool {
+        match self {
+            #[cfg(feature = "store-redis")]
+            Self::Redis(board) => board.is_outdated(),
+            // These tell of ends as of all changes.
+            Self::Etcd(_) | Self::Zookeeper(_) | Self::Consul(_) => false,
+        }
+    }
+
     /// A sign of life.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use crate::probe::Probing;
 use crate::probe::Target;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Answers that are taken in at one time.
@@ -51,6 +52,17 @@ impl Checks {
 
     /// Has those asked, and only those, whom the state wants asked.
     pub fn reconcile(&mut self, state: &State) {
+        self.start_and_stop(state, |_| Duration::ZERO);
+    }
+
+    /// As [`reconcile`](Self::reconcile), when it is another proxy's turn to ask now, or ours: whoever takes checks over goes on where
+    /// the other one stopped, and asks at once what is overdue.
+    pub fn take_over(&mut self, state: &State) {
+        let now = clock::now();
+        self.start_and_stop(state, |group| group.election.as_ref().map_or(Duration::ZERO, |seat| seat.unheard(now)));
+    }
+
+    fn start_and_stop(&mut self, state: &State, unasked: impl Fn(&Group) -> Duration) {
         let now = clock::now();
         let mut before = std::mem::take(&mut self.running);
         for group in state.groups.values() {
@@ -62,14 +74,14 @@ impl Checks {
                 let uid = known.endpoint.uid;
                 let running = match before.remove(&uid) {
                     Some(running) if running.check == check && running.tls == group.settings.tls => running,
-                    _ => self.start(group, known, check.clone()),
+                    _ => self.start(group, known, check.clone(), unasked(group)),
                 };
                 self.running.insert(uid, running);
             }
         }
     }
 
-    fn start(&self, group: &Group, known: &Known, check: Arc<HealthCheck>) -> Running {
+    fn start(&self, group: &Group, known: &Known, check: Arc<HealthCheck>, unasked: Duration) -> Running {
         let target = Target {
             uid: known.endpoint.uid,
             upstream: group.settings.name.clone(),
@@ -79,7 +91,11 @@ impl Checks {
             addresses: known.endpoint.addresses.clone(),
             tls: group.settings.tls.clone(),
         };
-        let probing = self.prober.start(target, check.clone(), !known.threshold.is_checked());
+        let within = match known.threshold.is_checked() {
+            true => check.interval.saturating_sub(unasked),
+            false => Duration::ZERO,
+        };
+        let probing = self.prober.start(target, check.clone(), within);
         Running { check, tls: group.settings.tls.clone(), _probing: probing }
     }
 }

@@ -145,7 +145,7 @@ impl Control {
             }
         }
         if has_turned {
-            self.checks.reconcile(&self.state);
+            self.checks.take_over(&self.state);
         }
         has_changed
     }

@@ -151,6 +151,11 @@ impl Seat {
         now.saturating_duration_since(self.seen().heard)
     }
 
+    /// How long ago another one was heard last: whoever is elected since then knows by it how long nobody did the job.
+    pub fn unheard(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.seen().heard)
+    }
+
     /// What others are told as long as this one is elected.
     pub fn tell(&self, found: Value) {
         self.own.send_if_modified(|own| {

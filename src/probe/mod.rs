@@ -1,7 +1,7 @@
 //! Active health checks: asks, again and again. What the answers mean is decided elsewhere.
 //!
-//! The first check of an endpoint goes out at once, the second within one interval, at random: then checks of endpoints that
-//! came together are spread. No more than [`MAX_AT_ONCE`] are under way at one time; others wait for their turn.
+//! The first check of an endpoint goes out at once, unless somebody asked it lately, the second within one interval, at random: then
+//! checks of endpoints that came together are spread. No more than [`MAX_AT_ONCE`] are under way at one time; others wait for their turn.
 pub mod grpc;
 pub mod http;
 pub mod tcp;
@@ -120,14 +120,12 @@ impl Prober {
         (Self { slots: Arc::new(Semaphore::new(MAX_AT_ONCE)), answers }, receiver)
     }
 
-    /// Begins to check one endpoint: at once if it was never checked, else within an interval.
-    pub fn start(&self, target: Target, check: Arc<HealthCheck>, is_first: bool) -> Probing {
+    /// Begins to check one endpoint, at random `within` a time; none is at once.
+    pub fn start(&self, target: Target, check: Arc<HealthCheck>, within: Duration) -> Probing {
         let (slots, answers) = (self.slots.clone(), self.answers.clone());
         Probing(tokio::spawn(async move {
             let mut dice = Dice::new(target.uid ^ clock::since_epoch().as_nanos() as u64);
-            if !is_first {
-                tokio::time::sleep(dice.within(check.interval)).await;
-            }
+            tokio::time::sleep(dice.within(within)).await;
             let mut pause = dice.within(check.interval);
             loop {
                 let Ok(slot) = slots.acquire().await else { return };

@@ -166,7 +166,7 @@ fn a_proxy_that_is_killed_while_it_fetches_keeps_others_waiting_for_one_lease<S:
 
 fn a_fetch_that_takes_too_long_elsewhere_is_made_once_more_by_each_proxy(store: impl LockServer) {
     let origin = Hand::new();
-    let config = origin.config(&stored(&store, LONG, "wait = \"1s\""));
+    let config = origin.config(&stored(&store, LONG, "wait = \"3s\""));
     let [a, b] = [1, 2].map(|_| start(&config));
     let slow = ask_fleet(a.address, "/k".into());
     let first = origin.next();

@@ -6,11 +6,12 @@ use crate::harness::etcd::Etcd;
 use crate::harness::history::{History, Ledger, Visit};
 use crate::harness::http::Client;
 use crate::harness::locks::LockServer;
+use crate::harness::pauses::Pauses;
 use crate::harness::program::Ringway;
 use crate::harness::redis::Redis;
 use crate::harness::relay::Relay;
 use crate::harness::store::Server;
-use crate::harness::wait_for;
+use crate::harness::wait_within;
 use crate::harness::zookeeper::Zookeeper;
 use crate::serialize_stores::config_at;
 use crate::skip;
@@ -25,8 +26,13 @@ use std::time::{Duration, Instant};
 
 /// Length of leases in seconds.
 const LEASE: u64 = 2;
+/// So long before the store a proxy gives up a lease: it relies on two thirds of it.
+const MARGIN: Duration = Duration::from_millis(LEASE * 1000 / 3);
 const PROXIES: usize = 3;
 const CLIENTS: u64 = 8;
+/// Within this every proxy has its store back after a fault: leases and quarantines have run out, pauses between tries are over, and the
+/// machine is a busy one.
+const RECOVERY: Duration = Duration::from_secs(30);
 
 /// Proxies, each with a way of its own to the store, and clients that come by any of them.
 struct Fleet<S: LockServer> {
@@ -34,60 +40,81 @@ struct Fleet<S: LockServer> {
     ledger: Ledger,
     proxies: Vec<(Ringway, Relay)>,
     addresses: Arc<Mutex<Vec<SocketAddr>>>,
+    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<u64>>,
+    /// Locks that were held while a fault came.
+    long: usize,
     naps: Vec<(String, Instant, Instant)>,
     losses: Vec<(Instant, Instant)>,
+    pauses: Pauses,
 }
 
 impl<S: LockServer> Fleet<S> {
     fn start(store: S) -> Self {
         let ledger = Ledger::start(work);
-        let start = || {
-            let relay = Relay::start(store.address());
-            (
-                Ringway::start(&config_at(&store, relay.address, &ledger.upstream(), LEASE, &[("/", "wait = \"4s\"")])),
-                relay,
-            )
-        };
-        let proxies: Vec<_> = (0..PROXIES).map(|_| start()).collect();
+        let proxies: Vec<_> = (0..PROXIES).map(|_| proxy(&store, &ledger)).collect();
         let addresses = Arc::new(Mutex::new(proxies.iter().map(|(proxy, _)| proxy.address).collect()));
-        Self { store, ledger, proxies, addresses, naps: Vec::new(), losses: Vec::new() }
+        Self {
+            store,
+            ledger,
+            proxies,
+            addresses,
+            stop: Arc::default(),
+            clients: Vec::new(),
+            long: 0,
+            naps: Vec::new(),
+            losses: Vec::new(),
+            pauses: Pauses::start(),
+        }
     }
 
-    /// Clients that post until they are told to stop, each with a seed of its own; how often they were answered with success.
-    fn crowd(&self, seed: u64, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<u64>> {
-        let client = |number: u64| {
-            let (addresses, stop) = (self.addresses.clone(), stop.clone());
-            thread::spawn(move || {
-                let (mut state, mut count) = (mix64(seed ^ number << 32), 0);
-                while !stop.load(Ordering::SeqCst) {
-                    state = mix64(state.wrapping_add(1));
-                    let address = addresses.lock().unwrap()[state as usize % PROXIES];
-                    // A proxy that is gone, or sleeps, answers nobody.
-                    let answer = Client::new(address).post(key(state >> 32), b"");
-                    count += u64::from(answer.is_ok_and(|answer| answer.status == 200));
-                    thread::sleep(Duration::from_millis(state >> 40 & 15));
+    /// A client that posts by any proxy until it is told to stop; how often it was answered with success.
+    fn add_client(&mut self, number: u64, seed: u64) {
+        let (addresses, stop) = (self.addresses.clone(), self.stop.clone());
+        self.clients.push(thread::spawn(move || {
+            let (mut state, mut count) = (mix64(seed ^ number << 32), 0);
+            while !stop.load(Ordering::SeqCst) {
+                state = mix64(state.wrapping_add(1));
+                let address = addresses.lock().unwrap()[state as usize % PROXIES];
+                // A proxy that is gone, or sleeps, answers nobody.
+                let answer = Client::new(address).post(key(state >> 32), b"");
+                count += u64::from(answer.is_ok_and(|answer| answer.status == 200));
+                thread::sleep(Duration::from_millis(state >> 40 & 15));
+            }
+            count
+        }));
+    }
+
+    /// A client that posts to one path by one proxy until it succeeds.
+    fn add_single(&mut self, proxy: usize, path: String) {
+        let (addresses, stop) = (self.addresses.clone(), self.stop.clone());
+        self.clients.push(thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) {
+                let address = addresses.lock().unwrap()[proxy];
+                if Client::new(address).post(&path, b"").is_ok_and(|answer| answer.status == 200) {
+                    return 1;
                 }
-                count
-            })
-        };
-        (0..CLIENTS).map(client).collect()
+                thread::sleep(Duration::from_millis(50));
+            }
+            0
+        }));
     }
 
     /// Waits until so many more requests have been let write.
     fn await_writes(&self, more: usize) {
-        let count = || self.ledger.history().visits.iter().filter(|visit| visit.is_let == Some(true)).count();
-        let before = count();
-        wait_for("turns", || (count() >= before + more).then_some(()));
+        let before = self.ledger.writes();
+        wait_within(RECOVERY, "turns", || (self.ledger.writes() >= before + more).then_some(()));
     }
 
-    /// The proxy of a visit that goes on for long yet.
-    fn holder(&self) -> usize {
-        let of = |visit: &Visit| self.proxies.iter().position(|(proxy, _)| proxy.address.to_string() == visit.proxy);
-        wait_for("a holder", || {
-            let visits = self.ledger.history().visits;
-            let under_way = visits.iter().rev().filter(|visit| visit.ended.is_none() && visit.key == "/long");
-            under_way.filter(|visit| visit.began.elapsed() < work(&visit.key) / 4).find_map(of)
-        })
+    /// A proxy with a request whose turn has just begun and outlasts every fault; requests of the others wait for theirs.
+    fn holder(&mut self) -> usize {
+        self.long += 1;
+        let (index, path) = (self.long % PROXIES, format!("/long/{}", self.long));
+        self.add_single(index, path.clone());
+        let proxy = self.proxies[index].0.address.to_string();
+        wait_within(RECOVERY, "a holder", || self.ledger.works_for(&path, &proxy).then_some(()));
+        (1..PROXIES).for_each(|other| self.add_single((index + other) % PROXIES, format!("{path}?briefly")));
+        index
     }
 
     fn fault(&mut self, kind: u64) {
@@ -96,12 +123,9 @@ impl<S: LockServer> Fleet<S> {
             0 => {
                 let index = self.holder();
                 self.proxies[index].0.signal("KILL");
-                let relay = Relay::start(self.store.address());
-                let lines = [("/", "wait = \"4s\"")];
-                let config = config_at(&self.store, relay.address, &self.ledger.upstream(), LEASE, &lines);
-                let fresh = Ringway::start(&config);
-                self.addresses.lock().unwrap()[index] = fresh.address;
-                self.proxies[index] = (fresh, relay);
+                let fresh = proxy(&self.store, &self.ledger);
+                self.addresses.lock().unwrap()[index] = fresh.0.address;
+                self.proxies[index] = fresh;
             }
             1 => {
                 let (index, from) = (self.holder(), clock::now());
@@ -118,15 +142,20 @@ impl<S: LockServer> Fleet<S> {
                 self.proxies[index].1.set_cut(false);
             }
             3 => {
+                self.holder();
                 self.store.set_asleep(true);
                 thread::sleep(nap);
                 self.store.set_asleep(false);
             }
             4 => {
+                self.holder();
                 self.store.kill();
                 self.store.restart();
             }
-            5 => self.lose_data(),
+            5 => {
+                self.holder();
+                self.lose_data();
+            }
             _ => {
                 // A holder that hears nothing of it.
                 let index = self.holder();
@@ -147,9 +176,8 @@ impl<S: LockServer> Fleet<S> {
 
     fn history(&self) -> History {
         let mut history = self.ledger.history();
-        // It needs a moment to notice after it was woken up.
-        let late = Duration::from_millis(500);
-        self.naps.iter().for_each(|(proxy, from, to)| history.excuse(proxy, *from, *to + late));
+        history.excuse_pauses(self.pauses.all(), MARGIN);
+        self.naps.iter().for_each(|(proxy, from, to)| history.excuse(proxy, *from, *to));
         if !S::WAITS_FOR_THE_FORGOTTEN {
             self.losses.iter().for_each(|(from, to)| history.excuse_all(*from, *to));
         }
@@ -157,22 +185,37 @@ impl<S: LockServer> Fleet<S> {
     }
 }
 
-const FAULTS: u64 = 7;
+/// One more proxy, with a way of its own to the store.
+fn proxy<S: LockServer>(store: &S, ledger: &Ledger) -> (Ringway, Relay) {
+    let relay = Relay::start(store.address());
+    let config = config_at(store, relay.address, &ledger.upstream(), LEASE, &[("/", "wait = \"4s\"")]);
+    (Ringway::start(&config), relay)
+}
 
-/// Most requests are for two keys that take turns quickly; some hold theirs while faults come, a few for longer than a lease.
+const FAULTS: [&str; 7] = [
+    "kill of a proxy",
+    "sleep of a proxy",
+    "cut of a proxy",
+    "sleep of the store",
+    "kill of the store",
+    "loss of data",
+    "loss of data that a holder does not hear of",
+];
+
+/// Most requests are for two keys that take turns quickly, some for one that takes longer.
 fn key(number: u64) -> &'static str {
     match number % 16 {
-        0 => "/long",
-        1..=4 => "/slow",
-        5..=10 => "/a",
+        0..=3 => "/slow",
+        4..=9 => "/a",
         _ => "/b",
     }
 }
 
-fn work(path: &str) -> Duration {
-    Duration::from_millis(match path {
-        "/long" => 4000 * LEASE,
+/// Whoever is to have a lock while a fault comes has it for longer than any of them takes.
+fn work(target: &str) -> Duration {
+    Duration::from_millis(match target {
         "/slow" => 700,
+        _ if target.starts_with("/long") && !target.contains('?') => 4000 * LEASE,
         _ => 30,
     })
 }
@@ -186,58 +229,81 @@ fn whatever_happens_holders_are_one_at_a_time_and_the_count_is_exact<S: LockServ
     let seed = number("SEED").unwrap_or(1);
     println!("SEED={seed}");
     let mut fleet = Fleet::start(store);
-    let stop = Arc::new(AtomicBool::new(false));
-    let clients = fleet.crowd(seed, &stop);
+    (0..CLIENTS).for_each(|number| fleet.add_client(number, seed));
     fleet.await_writes(20);
     let until = clock::now() + Duration::from_secs(number("SECONDS_EACH").unwrap_or(0));
     let (mut state, mut round) = (mix64(seed), 0);
-    while round < FAULTS || clock::now() < until {
+    while round < FAULTS.len() || clock::now() < until {
         state = mix64(state.wrapping_add(1));
         // Each kind once, then any.
-        fleet.fault(if round < FAULTS { round } else { state >> 16 } % FAULTS);
+        let kind = if round < FAULTS.len() { round as u64 } else { (state >> 16) % FAULTS.len() as u64 };
+        round += 1;
+        println!("fault {round}: {}", FAULTS[kind as usize]);
+        fleet.fault(kind);
         fleet.await_writes(5);
         let problems = fleet.history().problems();
-        assert!(problems.is_empty(), "after {} faults: {}", round + 1, problems.join("\n"));
-        round += 1;
+        assert!(problems.is_empty(), "after a {}, the {round}th fault: {}", FAULTS[kind as usize], problems.join("\n"));
     }
-    stop.store(true, Ordering::SeqCst);
-    let told: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    fleet.stop.store(true, Ordering::SeqCst);
+    let told: u64 = std::mem::take(&mut fleet.clients).into_iter().map(|client| client.join().unwrap()).sum();
     let history = fleet.history();
+    let problems = history.problems();
+    assert!(problems.is_empty(), "at the end: {}", problems.join("\n"));
     let written: u64 = history.numbers.values().sum();
     assert!(told <= written, "{told} were told of success, {written} had it");
     assert!(told > 50, "{told} in all");
-    wait_for("the store to be empty", || fleet.store.locks().is_empty().then_some(()));
-    println!("{round} faults, {written} turns, {} answered", told);
+    wait_within(RECOVERY, "the store to be empty", || fleet.store.locks().is_empty().then_some(()));
+    let pause = fleet.pauses.longest();
+    println!("{round} faults, {written} turns, {told} answered; the machine paused for {pause:?} at most");
 }
 
 #[test]
 fn the_checker_sees_what_must_not_be() {
     let now = clock::now();
     let at = |ms: u64| now + Duration::from_millis(ms);
-    let visit = |token: u64, began: u64, ended: u64, is_let: Option<bool>| Visit {
+    let visit = |token: u64, began: u64, seen: u64, is_let: Option<bool>| Visit {
         key: "/k".into(),
         token: format!("{token:041}"),
-        proxy: "p".into(),
+        proxy: format!("p{token}"),
         began: at(began),
-        ended: Some(at(ended)),
+        seen: at(seen),
+        is_over: true,
         is_let,
     };
-    let check = |visits: Vec<Visit>, number: u64, expected: &str| {
-        let history = History::of(visits, [("/k".to_string(), number)].into());
+    let of = |visits: &[Visit], number: u64| History::of(visits.to_vec(), [("/k".to_string(), number)].into());
+    let check = |history: &History, expected: &str| {
         let problems = history.problems().join("\n");
         assert!(if expected.is_empty() { problems.is_empty() } else { problems.contains(expected) }, "{problems}");
     };
-    let yes = Some(true);
-    check(vec![visit(1, 0, 10, yes), visit(2, 10, 20, yes)], 2, "");
-    check(vec![visit(1, 0, 11, yes), visit(2, 10, 20, yes)], 2, "two holders");
-    check(vec![visit(2, 0, 10, yes), visit(1, 10, 20, None)], 1, "does not rise");
-    check(vec![visit(1, 0, 10, yes), visit(2, 10, 20, yes)], 1, "2 writes made it 1");
-    check(vec![visit(1, 0, 10, Some(false))], 0, "outdated, and awake");
-    let mut slept =
-        History::of(vec![visit(1, 0, 30, Some(false)), visit(2, 10, 20, yes)], [("/k".to_string(), 1)].into());
-    assert!(!slept.problems().is_empty());
-    slept.excuse("p", at(25), at(29));
-    assert_eq!(slept.problems(), [""; 0]);
+    let (yes, no) = (Some(true), Some(false));
+    check(&of(&[visit(1, 0, 10, yes), visit(2, 10, 20, yes)], 2), "");
+    check(&of(&[visit(1, 0, 11, yes), visit(2, 10, 20, yes)], 2), "two holders");
+    check(&of(&[visit(2, 0, 10, yes), visit(1, 10, 20, None)], 1), "does not rise");
+    check(&of(&[visit(1, 0, 10, yes), visit(2, 10, 20, yes)], 1), "2 writes made it 1");
+    check(&of(&[visit(1, 0, 10, yes), visit(1, 10, 20, yes)], 2), "two writes by one token");
+    check(&of(&[visit(1, 0, 10, no)], 0), "outdated, and awake");
+    // One that slept is excused until it has had time to see what is over, and no longer.
+    let slept = |seen: u64, from: u64, to: u64| {
+        let mut history = of(&[visit(1, 0, seen, no), visit(2, 10, 20, yes)], 1);
+        history.excuse("p1", at(from), at(to));
+        history
+    };
+    check(&slept(30, 5, 29), "");
+    check(&slept(900, 5, 29), "two holders");
+    check(&slept(30, 31, 40), "two holders");
+    // Nor are those whom the machine held up for as long as a lease is given up before its end.
+    let held_up = |began: u64, ended: u64| {
+        let mut history = of(&[visit(1, 0, 1010, no), visit(2, 1000, 1020, yes)], 1);
+        history.excuse_pauses(vec![(at(began), at(ended))], Duration::from_millis(600));
+        history
+    };
+    check(&held_up(600, 910), "");
+    check(&held_up(600, 890), "two holders");
+    check(&held_up(0, 400), "two holders");
+    let mut both_wrote = of(&[visit(1, 0, 1010, yes), visit(2, 1000, 1020, yes)], 1);
+    check(&both_wrote, "2 writes made it 1");
+    both_wrote.excuse_pauses(vec![(at(500), at(1000))], Duration::from_millis(600));
+    check(&both_wrote, "");
 }
 
 /// The story of each engine.

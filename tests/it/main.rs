@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per story, each on real sockets against the real program.
 //!
-//! `RINGWAY_BIN=path` runs another program than the one just built; `NO_SKIP=1` makes a skipped test fail.
+//! `RINGWAY_BIN=path` runs another program than the one just built; `NO_SKIP=1` makes a skipped test fail;
+//! `RINGWAY_FAILURES=file` gets a line for each failure.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 mod harness;
 

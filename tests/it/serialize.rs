@@ -59,16 +59,16 @@ fn a_count_that_is_read_and_written_by_many_is_exact_and_keys_do_not_wait_for_ea
     assert_eq!(metrics.get("ringway_lock_held_seconds_count{use=\"serialize\"}"), 200.0);
     assert_eq!((metrics.sum("ringway_lock_waiters"), waiting(&ringway)), (0.0, 0.0));
     // Two keys are there at one time.
-    register.set_pause(Duration::from_millis(300));
+    let held = register.hold();
     let hanging = asked(&ringway, "/slow");
     wait_for("the slow one", || (register.now("/slow") == 1).then_some(()));
-    register.set_pause(Duration::ZERO);
+    register.hold_no_more();
     assert_eq!(ringway.client().post("/other", b"").unwrap().status, 200);
     assert_eq!(register.now("/slow"), 1);
     // And who only reads waits for nobody.
     assert_eq!(ringway.client().get("/reader").unwrap().status, 200);
     assert_eq!((register.at("/reader").told, register.at("/reader").writes), (None, vec![(String::new(), true)]));
-    drop(hanging);
+    drop((held, hanging));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn http1_and_http2_take_turns_with_each_other() {
 #[test]
 fn the_last_turn_ends_with_the_last_byte_and_waiting_has_bounds() {
     let origin = Origin::start("a");
-    let ringway = Ringway::start(&config(&upstream(&[&origin]), "wait = \"300ms\"\nmax_queue = 1"));
+    let ringway = Ringway::start(&config(&upstream(&[&origin]), "wait = \"2s\"\nmax_queue = 1"));
     // The head comes and a part of the body.
     let cut = Some((200, Cut::Stall));
     origin.script(Script {
@@ -136,7 +136,8 @@ fn the_last_turn_ends_with_the_last_byte_and_waiting_has_bounds() {
 
 #[test]
 fn who_leaves_the_line_holds_nobody_up_and_a_reload_keeps_it() {
-    let register = Register::start(Duration::from_secs(1));
+    let register = Register::start(Duration::ZERO);
+    let held = register.hold();
     let text = config(&register.upstream(), "wait = \"30s\"");
     let ringway = Ringway::start(&text);
     let holds = asked(&ringway, "/k");
@@ -150,8 +151,9 @@ fn who_leaves_the_line_holds_nobody_up_and_a_reload_keeps_it() {
     wait_for("the third", || (waiting(&ringway) == 2.0).then_some(()));
     drop(leaves);
     wait_for("its leaving", || (waiting(&ringway) == 1.0).then_some(()));
-    register.set_pause(Duration::ZERO);
+    register.hold_no_more();
     ringway.rewrite_config(&format!("{text}[log]\nlevel = \"debug\"\n"));
+    drop(held);
     assert_eq!(ringway.client().post("/k", b"").unwrap().status, 200);
     assert_eq!(stays.join().unwrap(), 200);
     let entry = register.at("/k");

@@ -111,40 +111,46 @@ fn proxies_have_their_turns_in_the_order_they_asked<S: LockServer>(store: S) {
     if !S::IS_FAIR {
         return;
     }
-    let origin = Origin::start("a");
-    let [a, b] = [1, 2].map(|_| start_on(&config(&store, &upstream(&[&origin]), LONG, &[("/", "")])));
-    origin.script(Script { delay: Duration::from_millis(500), ..Script::default() });
+    let register = Register::start(Duration::ZERO);
+    let [a, b] = [1, 2].map(|_| start(&store, &register, LONG, "wait = \"30s\""));
+    let held = register.hold();
     let first = post_later(a.address, "/k");
-    origin.wait_for_requests(1);
+    wait_for("the holder", || (register.now("/k") == 1).then_some(()));
     let second = post_later(b.address, "/k");
     wait_for("who waits at the store", || (store.locks().len() == 2).then_some(()));
     let third = post_later(a.address, "/k");
+    wait_for("who waits behind", || (waiting(&a) == 1.0).then_some(()));
+    drop(held);
     let statuses = [first, second, third].map(|asked| asked.join().unwrap().status);
     assert_eq!(statuses, [200; 3]);
-    let seen = origin.requests();
-    let hosts: Vec<&str> = seen.iter().map(|seen| seen.header("host").unwrap()).collect();
-    let addresses = [&a, &b, &a].map(|ringway| ringway.address.to_string());
-    assert_eq!(hosts, addresses.each_ref().map(String::as_str));
-    assert!(seen.is_sorted_by(|one, next| one.header("fencing-token") < next.header("fencing-token")));
+    let seen = register.at("/k");
+    assert_eq!(seen.hosts, [&a, &b, &a].map(|ringway| ringway.address.to_string()));
+    check_tokens(&seen.writes);
 }
 
-/// Longer than it takes until a lock of a holder that died or slept is somebody else's, and a busy machine.
+fn waiting(ringway: &Ringway) -> f64 {
+    ringway.metrics().sum("ringway_serialize_queue_depth")
+}
+
+/// Longest time until a lock of a holder that died or slept is somebody else's, and a second for a busy machine.
 fn outlasting<S: LockServer>() -> Duration {
     Duration::from_secs(SHORT) + S::LATE + Duration::from_secs(1)
 }
 
 fn the_lock_of_a_killed_proxy_passes_on_and_its_late_write_is_refused<S: LockServer>(store: S) {
-    let register = Register::start(outlasting::<S>());
+    let register = Register::start(Duration::ZERO);
     let [mut a, b] = [1, 2].map(|_| start(&store, &register, SHORT, ""));
+    let held = register.hold();
     let asked = post_later_unheard(a.address, "/n");
     wait_for("the holder", || (register.now("/n") == 1).then_some(()));
-    register.set_pause(Duration::ZERO);
+    register.hold_no_more();
     a.signal("KILL");
     a.wait();
     let began = clock::now();
     assert_eq!(b.client().post("/n", b"").unwrap().status, 200);
     let took = began.elapsed();
     assert!(took < outlasting::<S>(), "{took:?}");
+    drop(held);
     wait_for("the late write", || (register.now("/n") == 0).then_some(()));
     let writes = register.at("/n").writes;
     assert_eq!(writes.iter().map(|(_, is_let)| *is_let).collect::<Vec<_>>(), [true, false]);
@@ -153,15 +159,17 @@ fn the_lock_of_a_killed_proxy_passes_on_and_its_late_write_is_refused<S: LockSer
 }
 
 fn a_proxy_that_slept_through_its_lease_knows_when_it_wakes<S: LockServer>(store: S) {
-    let register = Register::start(outlasting::<S>());
+    let register = Register::start(Duration::ZERO);
     let [a, b] = [1, 2].map(|_| start(&store, &register, SHORT, ""));
+    let held = register.hold();
     let asked = post_later(a.address, "/n");
     wait_for("the holder", || (register.now("/n") == 1).then_some(()));
-    register.set_pause(Duration::ZERO);
+    register.hold_no_more();
     a.signal("STOP");
     assert_eq!(b.client().post("/n", b"").unwrap().status, 200);
     a.signal("CONT");
     assert_eq!(word(&asked.join().unwrap()).1, "lease_lost");
+    drop(held);
     wait_for("the late write", || (register.now("/n") == 0).then_some(()));
     let writes = register.at("/n").writes;
     assert_eq!(writes.iter().map(|(_, is_let)| *is_let).collect::<Vec<_>>(), [true, false]);
@@ -188,10 +196,11 @@ fn without_its_store_a_route_does_as_it_is_told_and_says_so(mut store: impl Lock
     store.kill();
     wait_for("the loss", || is_lost(&ringway).then_some(()));
     assert_eq!(word(&post("/refuse")), (503, "store_lost".into(), Some("1")));
-    register.set_pause(Duration::from_millis(100));
     for (mode, most) in [("local", 1), ("bypass", 2)] {
-        let path = format!("/{mode}/x");
+        let (path, held) = (format!("/{mode}/x"), register.hold());
         let asked = [post_later(ringway.address, &path), post_later(ringway.address, &path)];
+        wait_for("both", || (register.now(&path) == most && waiting(&ringway) == 2.0 - most as f64).then_some(()));
+        drop(held);
         assert!(asked.into_iter().all(|asked| asked.join().unwrap().status == 200));
         let entry = register.at(&path);
         assert_eq!((entry.most, &entry.told), (most, &None), "{mode}");
@@ -212,7 +221,7 @@ fn without_its_store_a_route_does_as_it_is_told_and_says_so(mut store: impl Lock
     if let Some(page) = dashboard::dom(&format!("http://{}/", ringway.admin)) {
         assert!(page.contains("<p>Route /bypass: store e is lost, requests pass without turns.</p>"), "{page}");
     }
-    register.set_pause(Duration::ZERO);
+    register.hold_no_more();
     store.restart();
     wait_for("turns by the store", || (post("/refuse").status == 200).then_some(()));
     assert_eq!(ringway.metrics().sum("ringway_cap_degraded"), 0.0);
@@ -220,7 +229,8 @@ fn without_its_store_a_route_does_as_it_is_told_and_says_so(mut store: impl Lock
 }
 
 fn when_a_lease_is_lost_its_request_ends_or_goes_on_as_told(mut store: impl LockServer) {
-    let register = Register::start(Duration::from_secs(4));
+    let register = Register::start(Duration::ZERO);
+    let held = register.hold();
     let routes = [("/abort", ""), ("/finish", "on_lease_lost = \"finish\"")];
     let ringway = start_on(&config(&store, &register.upstream(), SHORT, &routes));
     let [aborts, finishes] = ["/abort", "/finish"].map(|path| post_later(ringway.address, path));
@@ -228,6 +238,7 @@ fn when_a_lease_is_lost_its_request_ends_or_goes_on_as_told(mut store: impl Lock
     store.kill();
     assert_eq!(word(&aborts.join().unwrap()), (503, "lease_lost".into(), Some("1")));
     assert_eq!(register.now("/abort"), 1, "it was told before the upstream answered");
+    drop(held);
     assert_eq!(finishes.join().unwrap().status, 200);
     wait_for("the count", || (ringway.metrics().sum("ringway_lock_lost_total") == 2.0).then_some(()));
 }

@@ -20,8 +20,10 @@ pub struct Visit {
     /// The proxy it came by: the address its client asked.
     pub proxy: String,
     pub began: Instant,
-    /// When it was answered, or whoever asked had gone.
-    pub ended: Option<Instant>,
+    /// When whoever asked was last seen to be there. What is known of its end: it left after this, and this thread may see it late.
+    pub seen: Instant,
+    /// Whether it was answered, or whoever asked had gone.
+    pub is_over: bool,
     /// Whether it was let write; nothing when it had gone before it came to that.
     pub is_let: Option<bool>,
 }
@@ -41,6 +43,7 @@ struct Shared {
 #[derive(Default)]
 struct Book {
     visits: Vec<Visit>,
+    written: usize,
     /// Number and highest token by key.
     numbers: BTreeMap<String, (u64, String)>,
 }
@@ -71,7 +74,18 @@ impl Ledger {
     pub fn history(&self) -> History {
         let book = lock(&self.shared.book);
         let numbers = book.numbers.iter().map(|(key, (number, _))| (key.clone(), *number)).collect();
-        History { visits: book.visits.clone(), numbers, excused: Vec::new() }
+        History::of(book.visits.clone(), numbers)
+    }
+
+    /// Requests that were let write so far.
+    pub fn writes(&self) -> usize {
+        lock(&self.shared.book).written
+    }
+
+    /// Whether a request for this key that came by this proxy is at work.
+    pub fn works_for(&self, key: &str, proxy: &str) -> bool {
+        let book = lock(&self.shared.book);
+        book.visits.iter().rev().any(|visit| !visit.is_over && visit.key == key && visit.proxy == proxy)
     }
 }
 
@@ -82,26 +96,28 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
         let length = field(&headers, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         wire.exactly(length)?;
         let text = |name: &str| field(&headers, name).unwrap_or_default().to_string();
-        let key = line.split(' ').nth(1).unwrap_or_default().to_string();
+        let target = line.split(' ').nth(1).unwrap_or_default().to_string();
+        let key = target.split('?').next().unwrap_or_default().to_string();
         let (token, began) = (text("fencing-token"), clock::now());
-        let until = began + (shared.work)(&key);
+        let until = began + (shared.work)(&target);
         let (index, read) = {
             let mut book = lock(&shared.book);
-            let visit =
-                Visit { key: key.clone(), token: token.clone(), proxy: text("host"), began, ended: None, is_let: None };
-            book.visits.push(visit);
-            (book.visits.len() - 1, book.numbers.entry(key.clone()).or_default().0)
+            let (key, token, proxy) = (key.clone(), token.clone(), text("host"));
+            let read = book.numbers.entry(key.clone()).or_default().0;
+            book.visits.push(Visit { key, token, proxy, began, seen: began, is_over: false, is_let: None });
+            (book.visits.len() - 1, read)
         };
-        let is_there = works(&wire.stream, until)?;
+        let is_there = works(&wire.stream, until, |seen| lock(&shared.book).visits[index].seen = seen)?;
         let is_let = {
             let mut book = lock(&shared.book);
             let entry = book.numbers.entry(key).or_default();
             let is_let = is_there.then(|| token >= entry.1);
             if is_let == Some(true) {
                 *entry = (read + 1, token);
+                book.written += 1;
             }
             let visit = &mut book.visits[index];
-            (visit.ended, visit.is_let) = (Some(clock::now()), is_let);
+            (visit.is_over, visit.is_let) = (true, is_let);
             is_let
         };
         match is_let {
@@ -113,16 +129,18 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// Works until a moment; says whether whoever asked is still there then.
-fn works(stream: &TcpStream, until: Instant) -> Result<bool> {
+/// Works until a moment; says whether whoever asked is still there then, and all the time when it was seen to be.
+fn works(stream: &TcpStream, until: Instant, mut see: impl FnMut(Instant)) -> Result<bool> {
     stream.set_nonblocking(true)?;
     let is_there = loop {
+        let looked = clock::now();
         match stream.peek(&mut [0]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Ok(1) => {}
             _ => break false,
         }
-        if clock::now() >= until {
+        see(looked);
+        if looked >= until {
             break true;
         }
         thread::sleep(LOOK);
@@ -137,33 +155,64 @@ pub struct History {
     pub visits: Vec<Visit>,
     /// By key.
     pub numbers: BTreeMap<String, u64>,
-    excused: Vec<(Option<String>, Instant, Instant)>,
+    naps: Vec<(String, Instant, Instant)>,
+    losses: Vec<(Instant, Instant)>,
+    /// When the machine let nobody run, and how much of that is too much.
+    pauses: Vec<(Instant, Instant)>,
+    margin: Duration,
 }
+
+/// A proxy that wakes up knows within this that its leases are over, on a machine that lets it run.
+const WAKING: Duration = Duration::from_millis(300);
+/// One after the other have to run before a lease that is over has ended its request: who keeps it, and who sends the request. Each may
+/// be held up for as long as the test was.
+const RUNNERS: u32 = 2;
 
 impl History {
     /// A history of these visits.
     pub fn of(visits: Vec<Visit>, numbers: BTreeMap<String, u64>) -> Self {
-        Self { visits, numbers, excused: Vec::new() }
+        let (naps, losses, pauses, margin) = (Vec::new(), Vec::new(), Vec::new(), Duration::MAX);
+        Self { visits, numbers, naps, losses, pauses, margin }
     }
 
     /// What a proxy did while it slept between two moments is excused: it does not know that its lease is over. Its writes are not.
     pub fn excuse(&mut self, proxy: &str, from: Instant, to: Instant) {
-        self.excused.push((Some(proxy.to_string()), from, to));
+        self.naps.push((proxy.to_string(), from, to));
     }
 
     /// The same for all proxies, where the store loses its data and does not wait until leases are over.
     pub fn excuse_all(&mut self, from: Instant, to: Instant) {
-        self.excused.push((None, from, to));
+        self.losses.push((from, to));
     }
 
-    fn is_excused(&self, visit: &Visit) -> bool {
-        self.excused.iter().any(|(proxy, from, to)| {
-            proxy.as_ref().is_none_or(|proxy| *proxy == visit.proxy) && is_within(visit, *from, *to)
+    /// Between these moments the machine let the test itself not run, and so perhaps no proxy. A proxy gives up a lease a `margin` before
+    /// the store does: only where it may have been held up for as long is anything excused.
+    pub fn excuse_pauses(&mut self, pauses: Vec<(Instant, Instant)>, margin: Duration) {
+        (self.pauses, self.margin) = (pauses, margin);
+    }
+
+    /// How long whoever has to run may have been held up between two moments.
+    fn held_up(&self, from: Instant, to: Instant) -> Duration {
+        let within =
+            |(began, ended): &(Instant, Instant)| (*ended).min(to).saturating_duration_since((*began).max(from));
+        RUNNERS * self.pauses.iter().map(within).sum::<Duration>()
+    }
+
+    /// Whether the machine's own pauses explain that one was there when the next began.
+    fn is_held_up(&self, one: &Visit, next: &Visit) -> bool {
+        let since = next.began.checked_sub(self.margin).unwrap_or(next.began);
+        self.held_up(since, one.seen) >= self.margin
+    }
+
+    fn has_slept(&self, visit: &Visit) -> bool {
+        self.naps.iter().any(|(proxy, from, to)| {
+            let knows = *to + WAKING + self.held_up(*to, visit.seen);
+            *proxy == visit.proxy && visit.began <= knows && visit.seen >= *from && visit.seen <= knows
         })
     }
 
-    fn is_excused_by_loss(&self, visit: &Visit) -> bool {
-        self.excused.iter().any(|(proxy, from, to)| proxy.is_none() && is_within(visit, *from, *to))
+    fn is_forgotten(&self, visit: &Visit) -> bool {
+        self.losses.iter().any(|(from, to)| visit.began <= *to && visit.seen >= *from)
     }
 
     /// All that must not have happened, in words.
@@ -172,31 +221,39 @@ impl History {
         let mut by_key: BTreeMap<&str, Vec<&Visit>> = BTreeMap::new();
         self.visits.iter().for_each(|visit| by_key.entry(&visit.key).or_default().push(visit));
         for (key, visits) in by_key {
-            let mut awake: Vec<&Visit> = visits.iter().copied().filter(|visit| !self.is_excused(visit)).collect();
+            let is_excused = |visit: &Visit| self.has_slept(visit) || self.is_forgotten(visit);
+            let mut awake: Vec<&Visit> = visits.iter().copied().filter(|visit| !is_excused(visit)).collect();
             awake.sort_by_key(|visit| visit.began);
+            let mut late = Vec::new();
             for pair in awake.windows(2) {
                 let (one, next) = (pair[0], pair[1]);
-                if one.ended.is_none_or(|ended| ended > next.began) {
-                    problems.push(format!("{key}: two holders at one time: {one:?} and {next:?}"));
+                if one.seen > next.began {
+                    if self.is_held_up(one, next) {
+                        late.push(one.token.as_str());
+                        continue;
+                    }
+                    let over = one.seen - next.began;
+                    problems.push(format!("{key}: two holders at one time, for {over:?}: {one:?} and {next:?}"));
                 }
                 if one.token >= next.token {
                     problems.push(format!("{key}: a token does not rise: {one:?}, then {next:?}"));
                 }
             }
-            if let Some(late) = awake.iter().find(|visit| visit.is_let == Some(false)) {
+            let is_late = |visit: &Visit| late.contains(&visit.token.as_str());
+            if let Some(late) = awake.iter().find(|visit| visit.is_let == Some(false) && !is_late(visit)) {
                 problems.push(format!("{key}: outdated, and awake: {late:?}"));
             }
-            let written = visits.iter().filter(|visit| visit.is_let == Some(true)).count() as u64;
+            let written: Vec<&Visit> = visits.iter().copied().filter(|visit| visit.is_let == Some(true)).collect();
             // Two that may both have held the lock, and wrote in the order of their tokens, may both have read before.
-            let excused = visits.iter().filter(|visit| visit.is_let == Some(true) && self.is_excused_by_loss(visit));
-            let number = self.numbers.get(key).copied().unwrap_or(0);
-            if number > written || number + (excused.count() as u64) < written {
-                problems.push(format!("{key}: {written} writes made it {number}"));
+            let excused = written.iter().filter(|visit| self.is_forgotten(visit) || is_late(visit)).count() as u64;
+            let (number, count) = (self.numbers.get(key).copied().unwrap_or(0), written.len() as u64);
+            if number > count || number + excused < count {
+                problems.push(format!("{key}: {count} writes made it {number}"));
             }
-            let mut written: Vec<&&Visit> = visits.iter().filter(|visit| visit.is_let == Some(true)).collect();
-            written.sort_by_key(|visit| visit.ended);
-            if let Some(pair) = written.windows(2).find(|pair| pair[0].token >= pair[1].token) {
-                problems.push(format!("{key}: written in the wrong order: {:?}, then {:?}", pair[0], pair[1]));
+            let mut tokens: Vec<&str> = written.iter().map(|visit| visit.token.as_str()).collect();
+            tokens.sort_unstable();
+            if let Some(pair) = tokens.windows(2).find(|pair| pair[0] == pair[1]) {
+                problems.push(format!("{key}: two writes by one token: {}", pair[0]));
             }
         }
         if let Some(visit) = self.visits.iter().find(|visit| visit.token.len() != 41) {
@@ -204,10 +261,6 @@ impl History {
         }
         problems
     }
-}
-
-fn is_within(visit: &Visit, from: Instant, to: Instant) -> bool {
-    visit.began <= to && visit.ended.is_none_or(|ended| ended >= from)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -7,9 +7,11 @@ pub mod etcd;
 pub mod h2;
 pub mod history;
 pub mod http;
+pub mod last_words;
 pub mod locks;
 pub mod nginx;
 pub mod origin;
+pub mod pauses;
 pub mod peer;
 pub mod program;
 pub mod python;
@@ -49,13 +51,19 @@ pub fn skipped(why: &str) {
 
 /// Waits until `found` gives something; fails the test, saying `what`, when it does not within [`PATIENCE`].
 #[track_caller]
-pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let deadline = clock::now() + PATIENCE;
+pub fn wait_for<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, what, found)
+}
+
+/// The same within a time of one's own: for what takes its time, as the end of a lease does.
+#[track_caller]
+pub fn wait_within<T>(patience: Duration, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = clock::now() + patience;
     loop {
         if let Some(it) = found() {
             return it;
         }
-        assert!(clock::now() < deadline, "waited {PATIENCE:?} for {what}");
+        assert!(clock::now() < deadline, "waited {patience:?} for {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,6 +1,6 @@
 //! The program itself: started on a configuration in a folder of its own, watched through its admin address.
 use super::http::{Client, Response};
-use super::{PATIENCE, free_address, wait_for};
+use super::{PATIENCE, free_address, last_words, wait_for};
 use ringway::base::clock;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ const SETTLING: Duration = Duration::from_millis(10);
 /// Looks at most, for when requests never cease.
 const LOOKS: usize = 30;
 
-/// A running `ringway run`. Dropping it kills it; when the test has failed, what it logged is printed.
+/// A running `ringway run`. Dropping it kills it; when the test has failed, the end of what it logged is printed.
 pub struct Ringway {
     child: Child,
     folder: TempDir,
@@ -72,6 +72,7 @@ impl Ringway {
     }
 
     fn spawn_by(program: &Path, config: &str) -> Self {
+        last_words::listen();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (address, admin) = (free_address(), free_address());
         fs::write(folder.path().join("ringway.toml"), complete(config, address, admin))
@@ -244,7 +245,6 @@ impl Ringway {
 }
 
 impl Drop for Ringway {
-    #[allow(clippy::disallowed_macros, reason = "captured by the test runner")]
     fn drop(&mut self) {
         // Both fail only when it has ended, which is what is wanted.
         self.child.kill().unwrap_or_default();
@@ -253,7 +253,8 @@ impl Drop for Ringway {
             Command::new("sh").args(["-c", &format!("kill -KILL {heir}")]).status().map(drop).unwrap_or_default();
         }
         if thread::panicking() {
-            eprintln!("--- the program's log\n{}--- its standard output\n{}---", self.stderr(), self.stdout());
+            let logs = [("stdout", self.stdout()), ("stderr", self.stderr())];
+            last_words::say(&format!("ringway-{}", self.address.port()), &logs);
         }
     }
 }

@@ -4,9 +4,13 @@ use super::http::{Wire, field};
 use std::collections::HashMap;
 use std::io::{Result, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+/// Time between two looks at whether one that stays may go on.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What happened at one path.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +23,8 @@ pub struct Entry {
     highest: String,
     /// Each request's token in the order they came to write, and whether it was let to.
     pub writes: Vec<(String, bool)>,
+    /// The `Host` of each, in that order.
+    pub hosts: Vec<String>,
     /// What `Fencing-Key` said, the last time.
     pub told: Option<String>,
 }
@@ -33,6 +39,16 @@ pub struct Register {
 struct Shared {
     entries: Mutex<HashMap<String, Entry>>,
     pause: Mutex<Duration>,
+    held: Mutex<Option<Arc<AtomicBool>>>,
+}
+
+/// Requests that stay between reading and writing until this is dropped.
+pub struct Held(Arc<AtomicBool>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Register {
@@ -55,6 +71,18 @@ impl Register {
     /// Takes another time from now on.
     pub fn set_pause(&self, pause: Duration) {
         *lock(&self.shared.pause) = pause;
+    }
+
+    /// Those that come from now on stay for as long as is wanted.
+    pub fn hold(&self) -> Held {
+        let is_free = Arc::new(AtomicBool::new(false));
+        *lock(&self.shared.held) = Some(is_free.clone());
+        Held(is_free)
+    }
+
+    /// Those that come from now on do not stay; who stays already goes on staying.
+    pub fn hold_no_more(&self) {
+        *lock(&self.shared.held) = None;
     }
 
     /// What happened at a path.
@@ -81,7 +109,8 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
         wire.exactly(length)?;
         let path = line.split(' ').nth(1).unwrap_or_default().to_string();
         let token = field(&headers, "fencing-token").unwrap_or_default().to_string();
-        let pause = *lock(&shared.pause);
+        let host = field(&headers, "host").unwrap_or_default().to_string();
+        let (pause, held) = (*lock(&shared.pause), lock(&shared.held).clone());
         let read = with(shared, &path, |entry| {
             entry.now += 1;
             entry.most = entry.most.max(entry.now);
@@ -89,10 +118,14 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
             entry.value
         });
         thread::sleep(pause);
+        while held.as_ref().is_some_and(|is_free| !is_free.load(Ordering::SeqCst)) {
+            thread::sleep(LOOK);
+        }
         let value = with(shared, &path, |entry| {
             entry.now -= 1;
             let is_let = token >= entry.highest;
             entry.writes.push((token.clone(), is_let));
+            entry.hosts.push(host);
             is_let.then(|| {
                 entry.highest = token;
                 entry.value = read + 1;

@@ -10,7 +10,6 @@ use crate::health::check::HealthCheck;
 use crate::health::check::Http;
 use crate::health::check::OnLoss;
 use crate::health::check::Question;
-use crate::store::settings::Engine;
 use std::ops::RangeInclusive;
 
 /// Keys that a kind of check has no use for.
@@ -65,14 +64,8 @@ fn elect(reader: &mut Reader<'_>, section: &Section<'_>, stores: &Stores) -> Opt
         }
         return None;
     };
-    match stores.get(&store.value) {
-        Some(Some(known)) if !matches!(known.engine, Engine::Etcd | Engine::Redis(_) | Engine::Zookeeper) => {
-            let engine = known.engine.name();
-            let message = format!("\"{}\" is {engine}, but elections go through etcd, redis or zookeeper", store.value);
-            reader.problem(&store.place, message);
-        }
-        Some(_) => {}
-        None => serialize::no_store(reader, &store, stores),
+    if !stores.contains_key(&store.value) {
+        serialize::no_store(reader, &store, stores);
     }
     Some(Elect { store: store.value, on_loss })
 }

@@ -291,7 +291,7 @@ pub const KEYS: &[Key] = &[
     key("upstream.*.health_check", "timeout", Duration(1), "\"1s\"", "Longest time for one check, the connect included."),
     key("upstream.*.health_check", "fall", Integer(1, 1000), "3", "Failures in a row that mark an endpoint down. Not yet checked is up; a failure of the very first check marks down at once."),
     key("upstream.*.health_check", "rise", Integer(1, 1000), "2", "Successes in a row that bring it back. An endpoint that goes down again and again needs twice as many each time, at most eight times as many; 30 successes in a row forgive one time."),
-    key("upstream.*.health_check", "elect", Text, "", "One proxy of a fleet checks for all: `[store.NAME]`, of engine `etcd`, `redis` or `zookeeper`, in which the others find its verdicts. All that name the same store and `root` and have an upstream of this name are one fleet. Absent: each proxy checks for itself.").example("\"etcd\""),
+    key("upstream.*.health_check", "elect", Text, "", "One proxy of a fleet checks for all: `[store.NAME]`, in which the others find its verdicts. All that name the same store and `root` and have an upstream of this name are one fleet. Absent: each proxy checks for itself.").example("\"etcd\""),
     key("upstream.*.health_check", "on_store_loss", Choice(&["check-locally", "freeze"]), "", "With `elect`, while the store does not answer, or nobody has told verdicts for three intervals: `check-locally` has each proxy check for itself; `freeze` keeps the last verdicts. Absent: `check-locally`.").example("\"freeze\""),
     key("upstream.*.health_check", "port", Integer(1, 65_535), "", "The port to ask at; absent: the endpoint's own.").example("8081"),
 ];

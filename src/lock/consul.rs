@@ -4,6 +4,8 @@ use super::Ask;
 use super::Grant;
 use super::Later;
 use super::LeaseStore;
+use super::Post;
+use super::Published;
 use super::standing::Standing;
 use super::term::Term;
 use super::token::Token;
@@ -78,7 +80,7 @@ struct Entry {
     session: Arc<Session>,
     /// Whether the outcome of a call is not known.
     is_asking: bool,
-    /// Once it is ours: the index since which it is, until when, and since when.
+    /// Once it is ours: the index of our last word there, until when, and since when.
     held: Option<(u64, Arc<Term>, Instant)>,
 }
 
@@ -92,10 +94,7 @@ struct Call<'a> {
 impl Call<'_> {
     /// Keeps the connection for others: the call has its answer.
     fn done(self) {
-        let mut idle = lock(&self.consul.idle);
-        if idle.len() < MAX_CALLS {
-            idle.push(self.client);
-        }
+        self.consul.put_by(self.client);
     }
 }
 
@@ -134,6 +133,13 @@ impl Consul {
             self.server.fetch_add(1, Ordering::Relaxed);
         }
         opened
+    }
+
+    fn put_by(&self, client: Client) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < MAX_CALLS {
+            idle.push(client);
+        }
     }
 
     async fn call(&self) -> Result<Call<'_>, StoreError> {
@@ -338,14 +344,15 @@ impl Consul {
             Some(client) => client,
             None => self.open().await?,
         };
-        let (entry, index) = client.entry(key).await?;
-        if entry.is_some_and(|entry| entry.session.is_some()) {
-            client.await_change(key, index, LOOK).await?;
+        let by = clock::now() + LOOK;
+        let left = || by.saturating_duration_since(clock::now());
+        let (mut entry, mut index) = client.entry(key).await?;
+        let holder = entry.as_ref().and_then(|entry| entry.session.clone());
+        // What a holder publishes in its key is not its end.
+        while !left().is_zero() && holder.is_some() && entry.and_then(|entry| entry.session) == holder {
+            (entry, index) = client.await_change(key, index, left()).await?;
         }
-        let mut idle = lock(&self.idle);
-        if idle.len() < MAX_CALLS {
-            idle.push(client);
-        }
+        self.put_by(client);
         Ok(())
     }
 
@@ -359,6 +366,43 @@ impl Consul {
         let term = Term::until(now + remaining);
         (entry.is_asking, entry.held) = (false, Some((index, term.clone(), now)));
         Ok(Grant { token: Token::new(session.epoch, index), term })
+    }
+
+    /// Publishes in the key by which we have the lock: when that is gone, so is what we said. A word whose outcome is not known may be
+    /// there already, so what is there is looked at once when the key is another than we thought.
+    async fn write(&self, owner: u64, text: &str) -> Result<bool, StoreError> {
+        let held = |asks: &HashMap<u64, Entry>| {
+            let entry = asks.get(&owner)?;
+            Some((entry.key.clone(), entry.session.id.clone(), entry.held.as_ref()?.0))
+        };
+        let Some((key, session, known)) = held(&lock(&self.asks)) else { return Ok(false) };
+        let value = format!("{owner}|{text}");
+        let mut call = self.call().await?;
+        let mut put = call.client.put_at(&key, known, &value).await?;
+        if put.is_none() {
+            let found = call.client.entry(&key).await?.0.filter(|found| is_of(found, &session, owner));
+            if let Some(found) = found {
+                put = call.client.put_at(&key, found.modified, &value).await?;
+            }
+        }
+        call.done();
+        let mut asks = lock(&self.asks);
+        let held = asks.get_mut(&owner).and_then(|entry| entry.held.as_mut());
+        if let Some((held, index)) = held.zip(put) {
+            held.0 = index;
+        }
+        Ok(put.is_some())
+    }
+
+    /// What whoever has the lock says in its key; before its first word it names itself there alone.
+    async fn read(&self, post: &Post) -> Result<Published, StoreError> {
+        let mut call = self.call().await?;
+        let found = call.client.entry(&format!("{}{}", self.prefix(), post.key)).await?.0;
+        call.done();
+        let Some(found) = found.filter(|found| found.session.is_some()) else { return Ok(None) };
+        let bar = found.value.iter().position(|byte| *byte == b'|');
+        let text = bar.map(|bar| &found.value[bar + 1..]).filter(|text| text.starts_with(b"{"));
+        Ok(text.map(|text| (found.modified, text.to_vec())))
     }
 
     async fn forget(&self, ask: &Ask) -> Result<(), StoreError> {
@@ -376,9 +420,7 @@ impl Consul {
         };
         if !is_given {
             let (found, _) = call.client.entry(&key).await?;
-            let is_ours =
-                |entry: &Stored| entry.session.as_ref() == Some(&session.id) && owner_of(&entry.value) == ask.owner;
-            if let Some(found) = found.filter(is_ours)
+            if let Some(found) = found.filter(|found| is_of(found, &session.id, ask.owner))
                 && !call.client.unlock(&key, found.modified, &session.id).await?
             {
                 return Err(StoreError::Ended("a lock that changes".into()));
@@ -424,9 +466,22 @@ impl LeaseStore for Consul {
         Box::pin(self.forget(ask))
     }
 
+    fn publish<'a>(&'a self, owner: u64, _: &'a Post, text: String) -> Later<'a, Result<bool, StoreError>> {
+        Box::pin(async move { self.write(owner, &text).await })
+    }
+
+    fn published<'a>(&'a self, post: &'a Post) -> Later<'a, Result<Published, StoreError>> {
+        Box::pin(self.read(post))
+    }
+
     fn reset(&self) {
         self.reset.notify_one();
     }
+}
+
+/// Whether what is stored is a lock of this session and ask.
+fn is_of(found: &Stored, session: &str, owner: u64) -> bool {
+    found.session.as_deref() == Some(session) && owner_of(&found.value) == owner
 }
 
 fn terms<'a>(asks: &'a HashMap<u64, Entry>, session: &'a Session) -> impl Iterator<Item = &'a Arc<Term>> {

@@ -1,6 +1,7 @@
 //! One proxy of a fleet checks for all, by a real store: the others know what it found, and what to do when nobody tells them. Each
 //! story is told of each engine.
 use crate::dashboard;
+use crate::harness::consul::Consul;
 use crate::harness::etcd::Etcd;
 use crate::harness::locks::LockServer;
 use crate::harness::origin::{Origin, Script};
@@ -213,6 +214,25 @@ fn an_elected_that_ends_gives_way_at_once(store: impl LockServer) {
     assert!(began.elapsed() < Duration::from_secs(3), "no lease had to run out: {:?}", began.elapsed());
 }
 
+fn an_elected_whose_lock_is_taken_away_is_elected_no_more<S: LockServer>(store: S) {
+    let fleet = Fleet::start(store, 2, "freeze");
+    for way in 0..S::WAYS {
+        let elected = fleet.elected();
+        let token = wait_for("its word", || fleet.status(1 - elected)["token"].as_str().map(str::to_string));
+        let locks = fleet.store.locks();
+        assert!(!locks.is_empty());
+        locks.iter().for_each(|lock| fleet.store.take(lock, way));
+        wait_for("the word of one who was elected after that", || {
+            let mut words = (0..2).filter_map(|number| fleet.status(number)["token"].as_str().map(str::to_string));
+            words.any(|word| word > token).then_some(())
+        });
+        wait_for("one who is elected", || {
+            let count = fleet.running().filter(|(_, proxy)| proxy.metrics().get(JOB) == 1.0).count();
+            (count == 1).then_some(())
+        });
+    }
+}
+
 fn without_the_store_each_proxy_checks_for_itself(store: impl LockServer) {
     let mut fleet = Fleet::start(store, 2, "check-locally");
     fleet.elected();
@@ -274,6 +294,7 @@ macro_rules! stories {
                 when_the_elected_is_killed_the_next_goes_on_with_what_was_known
                 an_elected_that_is_stopped_is_followed_by_one_other
                 an_elected_that_ends_gives_way_at_once
+                an_elected_whose_lock_is_taken_away_is_elected_no_more
                 without_the_store_each_proxy_checks_for_itself
                 without_the_store_the_last_verdicts_are_kept_where_that_is_wanted
             }
@@ -293,3 +314,4 @@ macro_rules! stories {
 stories! { Etcd, etcd }
 stories! { Redis, redis }
 stories! { Zookeeper, zookeeper }
+stories! { Consul, consul }

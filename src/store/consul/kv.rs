@@ -134,6 +134,24 @@ impl Consul {
         answer.accepted(&self.connection.server).map(|_| true)
     }
 
+    /// Puts another value under a key that is as it was at an index, and leaves it to the session that has it. Tells the index of that;
+    /// nothing when the key has changed or is gone.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    pub async fn put_at(&mut self, key: &str, index: u64, value: &str) -> Result<Option<u64>, StoreError> {
+        let value = BASE64_STANDARD.encode(value);
+        let asked = json!([{ "KV": { "Verb": "cas", "Key": key, "Value": value, "Index": index } }]);
+        let answer = self.calls(SHORT, Method::PUT, "/v1/txn", Some(&asked)).await?;
+        if answer.status == 409 {
+            return Ok(None);
+        }
+        let server = self.connection.server.clone();
+        let told = answer.accepted(&server)?.json(&server)?;
+        let index = told["Results"][0]["KV"]["ModifyIndex"].as_u64();
+        index.map(Some).ok_or(StoreError::Answer(server))
+    }
+
     /// Puts a value under a key for as long as a session; says whether it is ours to put.
     ///
     /// # Errors
@@ -161,13 +179,19 @@ impl Consul {
         self.read(ANSWER, &format!("/v1/kv/{prefix}?recurse")).await
     }
 
-    /// Waits until a key has changed after an index, or for so long.
+    /// Waits until a key has changed after an index, or for so long; what is there then, as [`entry`](Self::entry) tells it.
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn await_change(&mut self, key: &str, index: u64, time: Duration) -> Result<(), StoreError> {
-        let path = format!("/v1/kv/{key}?index={index}&wait={}ms", time.as_millis());
-        self.read(time + time / 16 + SHORT, &path).await.map(drop)
+    pub async fn await_change(
+        &mut self,
+        key: &str,
+        index: u64,
+        time: Duration,
+    ) -> Result<(Option<Entry>, u64), StoreError> {
+        let path = format!("/v1/kv/{key}?index={index}&wait={}ms", time.as_millis().max(1));
+        let (entries, index) = self.read(time + time / 16 + SHORT, &path).await?;
+        Ok((entries.into_iter().next(), index))
     }
 
     /// Has changes of keys that begin so told after an index. The connection is for nothing else then.

@@ -6,36 +6,26 @@ use super::Later;
 use super::LeaseStore;
 use super::Post;
 use super::Published;
+use super::sessions;
+use super::sessions::Asks;
+use super::sessions::Engine;
+use super::sessions::Entry;
+use super::sessions::Session;
+use super::sessions::Sessions;
 use super::standing::Standing;
-use super::term::Term;
-use super::token::Token;
 use crate::base::clock;
 use crate::base::dice::Dice;
-use crate::store;
 use crate::store::StoreError;
 use crate::store::consul::Consul as Client;
 use crate::store::consul::kv::Entry as Stored;
 use crate::store::consul::kv::Locked;
-use crate::store::settings::Consul as Own;
+use crate::store::settings;
 use crate::store::settings::Settings;
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
-use std::time::Instant;
-use tokio::sync::Notify;
 use tokio::sync::Semaphore;
-use tokio::sync::SemaphorePermit;
-use tokio::sync::watch;
 
-/// Calls under way at one time, each on a connection of its own.
-const MAX_CALLS: usize = 16;
 /// Those who wait for a change by a call that waits with them; others look again after [`LOOK_UNTOLD`]. An agent takes 200
 /// connections of one client.
 const MAX_WATCHES: usize = 32;
@@ -44,261 +34,102 @@ const LOOK: Duration = Duration::from_secs(2);
 const LOOK_UNTOLD: Duration = Duration::from_millis(200);
 /// Those who were told of a change come back within this: not all at one moment.
 const JITTER: Duration = Duration::from_millis(20);
-/// After an outcome that is not known, keys of nobody's are searched for so many times.
-const SWEEPS: u32 = 3;
 
 /// Locks in one Consul.
 #[derive(Debug)]
 pub struct Consul {
-    settings: Arc<Settings>,
-    own: Own,
-    ttl: Duration,
-    standing: Arc<Standing>,
-    session: watch::Sender<Option<Arc<Session>>>,
-    asks: Mutex<HashMap<u64, Entry>>,
-    idle: Mutex<Vec<Client>>,
-    calls: Semaphore,
+    sessions: Sessions<Own>,
     watches: Semaphore,
-    /// Which agent is asked.
-    server: AtomicUsize,
-    sweeps: AtomicU32,
-    reset: Notify,
 }
 
-/// A session that is kept.
+/// What is Consul's own about sessions.
 #[derive(Debug)]
-struct Session {
-    id: String,
-    epoch: u64,
-    term: Arc<Term>,
-}
+struct Own;
 
-/// An ask that the store may know of.
-#[derive(Debug)]
-struct Entry {
-    key: String,
-    session: Arc<Session>,
-    /// Whether the outcome of a call is not known.
-    is_asking: bool,
-    /// Once it is ours: the index of our last word there, until when, and since when.
-    held: Option<(u64, Arc<Term>, Instant)>,
-}
+impl Engine for Own {
+    type Client = Client;
+    /// The index of our last word there.
+    type Mark = u64;
 
-/// A connection for one call.
-struct Call<'a> {
-    client: Client,
-    consul: &'a Consul,
-    _permit: SemaphorePermit<'a>,
-}
-
-impl Call<'_> {
-    /// Keeps the connection for others: the call has its answer.
-    fn done(self) {
-        self.consul.put_by(self.client);
-    }
-}
-
-impl Consul {
-    /// Locks in this store, with leases of this length or what its sessions last if that is less.
-    pub fn new(settings: Arc<Settings>, own: Own, lease: Duration, standing: Arc<Standing>) -> Self {
-        let ttl = lease.min(settings.lease_ttl);
-        Self {
-            settings,
-            own,
-            ttl,
-            standing,
-            session: watch::Sender::new(None),
-            asks: Mutex::default(),
-            idle: Mutex::default(),
-            calls: Semaphore::new(MAX_CALLS),
-            watches: Semaphore::new(MAX_WATCHES),
-            server: AtomicUsize::new(0),
-            sweeps: AtomicU32::new(0),
-            reset: Notify::new(),
-        }
+    async fn open(settings: &Settings, number: usize) -> Result<Client, StoreError> {
+        Client::open(settings, number).await
     }
 
-    /// Until when what a request sent at this moment has renewed is surely ours.
-    fn until(&self, sent: Instant) -> Instant {
-        sent + self.ttl * 2 / 3
-    }
-
-    fn prefix(&self) -> String {
-        format!("{}/locks/", self.settings.root)
-    }
-
-    async fn open(&self) -> Result<Client, StoreError> {
-        let opened = Client::open(&self.settings, self.server.load(Ordering::Relaxed)).await;
-        if opened.is_err() {
-            self.server.fetch_add(1, Ordering::Relaxed);
-        }
-        opened
-    }
-
-    fn put_by(&self, client: Client) {
-        let mut idle = lock(&self.idle);
-        if idle.len() < MAX_CALLS {
-            idle.push(client);
-        }
-    }
-
-    async fn call(&self) -> Result<Call<'_>, StoreError> {
-        let permit = self.calls.acquire().await.map_err(|_| StoreError::Ended("calls".into()))?;
-        let idle = lock(&self.idle).pop();
-        let client = match idle {
-            Some(client) => client,
-            None => self.open().await?,
-        };
-        Ok(Call { client, consul: self, _permit: permit })
-    }
-
-    /// Gets a session and keeps it until it is lost; says why. `previous` is the one before, whose end is not known.
-    async fn live(&self, previous: &mut Option<String>, failures: &mut u32) -> Result<Infallible, StoreError> {
-        let mut client = self.open().await?;
-        if let Some(session) = previous.take() {
-            // What hung on it was given up: who waits for its keys need not wait for their end. It may be gone already.
-            if let Err(error) = client.destroy_session(&session).await {
-                tracing::debug!(error = error.told(), "The session before is left to itself.");
-                client = self.open().await?;
-            }
-        }
-        let epoch = self.epoch(&mut client).await?;
-        let sent = clock::now();
-        let id = client.create_session(self.ttl, self.own.lock_delay).await?;
-        *previous = Some(id.clone());
-        let session = Arc::new(Session { id, epoch, term: Term::until(self.until(sent)) });
-        self.standing.heard(sent.elapsed(), Duration::ZERO);
-        tracing::info!(store = %self.settings.name, session = %session.id, "Locks can be had.");
-        self.session.send_replace(Some(session.clone()));
-        *failures = 0;
-        let why = self.keep(client, &session).await;
-        self.session.send_replace(None);
-        lock(&self.idle).clear();
-        self.end(&session);
-        Err(why)
-    }
-
-    /// When the store's data began. While that is no longer ago than a session lasts, locks that it has forgotten may be held: then
-    /// this waits.
-    async fn epoch(&self, client: &mut Client) -> Result<u64, StoreError> {
-        let key = format!("{}/epoch", self.settings.root);
+    /// While the data's beginning is no longer ago than a session lasts, locks that it has forgotten may be held: then this waits.
+    async fn epoch(sessions: &Sessions<Self>, client: &mut Client) -> Result<u64, StoreError> {
+        let key = format!("{}/epoch", sessions.settings.root);
         loop {
             let (sent, now) = (clock::now(), clock::since_epoch());
             let epoch = client.get_or_put(&key, now.as_micros() as u64).await?;
             let epoch: Option<u64> = std::str::from_utf8(&epoch).ok().and_then(|text| text.parse().ok());
             let epoch = epoch.ok_or_else(|| StoreError::Answer(key.clone()))?;
             let age = now.saturating_sub(Duration::from_micros(epoch));
-            let left = self.settings.lease_ttl.saturating_sub(age);
+            let left = sessions.settings.lease_ttl.saturating_sub(age);
             if left.is_zero() {
                 return Ok(epoch);
             }
-            self.standing.heard(sent.elapsed(), left);
-            tokio::time::sleep(left.min(self.ttl / 3)).await;
+            sessions.standing.heard(sent.elapsed(), left);
+            tokio::time::sleep(left.min(sessions.ttl / 3)).await;
         }
     }
 
-    /// Signs of life, three in the time of a session; until it is gone, or nobody has answered for too long.
-    async fn keep(&self, client: Client, session: &Session) -> StoreError {
-        let pause = self.ttl / 3;
-        let (mut client, mut dice, mut failures) = (Some(client), Dice::new(session.epoch), 0);
-        let mut next = clock::now() + pause;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(next.into()) => {}
-                () = self.reset.notified() => return StoreError::Ended("a session that could not be cleaned".into()),
-            }
-            if session.term.ended().is_some() {
-                return StoreError::Timeout(self.settings.name.clone());
-            }
-            match self.sign(&mut client, session, pause).await {
-                Ok(true) => (failures, next) = (0, clock::now() + pause),
-                Ok(false) => return StoreError::Ended("a session".into()),
-                Err(error) => {
-                    tracing::debug!(error = error.told(), "A sign of life got no answer.");
-                    self.standing.health.lost();
-                    (client, failures) = (None, failures + 1);
-                    next = clock::now() + store::pause(failures, &mut dice).min(session.term.remaining());
-                }
-            }
-        }
-    }
-
-    /// One sign of life, and a look at what hangs on the session. Says whether it is still there.
-    async fn sign(&self, kept: &mut Option<Client>, session: &Session, time: Duration) -> Result<bool, StoreError> {
-        let mut client = match kept.take() {
-            Some(client) => client,
-            None => tokio::time::timeout(time, self.open())
-                .await
-                .unwrap_or_else(|_| Err(StoreError::Timeout(self.settings.name.clone())))?,
+    async fn begin(sessions: &Sessions<Self>, client: &mut Client) -> Result<String, StoreError> {
+        let delay = match sessions.settings.engine {
+            settings::Engine::Consul(own) => own.lock_delay,
+            _ => Duration::ZERO,
         };
-        let sent = clock::now();
-        if !client.renew_session(time, &session.id).await? {
-            return Ok(false);
+        client.create_session(sessions.ttl, delay).await
+    }
+
+    async fn renew(client: &mut Client, time: Duration, session: &str) -> Result<bool, StoreError> {
+        client.renew_session(time, session).await
+    }
+
+    async fn end(client: &mut Client, session: &str) -> Result<(), StoreError> {
+        client.destroy_session(session).await
+    }
+
+    async fn compare(
+        sessions: &Sessions<Self>,
+        client: &mut Client,
+        session: &Session,
+    ) -> Result<Option<u64>, StoreError> {
+        let looked = clock::now();
+        let (entries, _) = client.entries(&prefix(&sessions.settings)).await?;
+        let ghosts: Vec<&Stored> = {
+            let asks = sessions.asks();
+            let ours: HashMap<u64, &Stored> = entries
+                .iter()
+                .filter(|entry| entry.session.as_deref() == Some(&session.id))
+                .map(|entry| (owner_of(&entry.value), entry))
+                .collect();
+            sessions::miss(&asks, session, looked, |owner, _| ours.contains_key(&owner));
+            ours.into_iter().filter(|(owner, _)| !asks.contains_key(owner)).map(|(_, entry)| entry).collect()
+        };
+        for ghost in &ghosts {
+            client.unlock(&ghost.key, ghost.modified, &session.id).await?;
         }
-        self.standing.heard(sent.elapsed(), Duration::ZERO);
-        self.extend(session, self.until(sent));
-        let sweeps = self.sweeps.load(Ordering::Relaxed);
-        if sweeps > 0 || !lock(&self.asks).is_empty() {
-            let looked = clock::now();
-            let (entries, _) = client.entries(&self.prefix()).await?;
-            for ghost in self.compare(&entries, session, looked) {
-                client.unlock(&ghost.key, ghost.modified, &session.id).await?;
-                self.standing.ghosts.add(u64::from(sweeps > 0));
-            }
-            self.sweeps.store(sweeps.saturating_sub(1), Ordering::Relaxed);
-        }
-        *kept = Some(client);
-        Ok(true)
+        Ok(Some(ghosts.len() as u64))
     }
+}
 
-    /// What is ours is so for longer.
-    fn extend(&self, session: &Session, until: Instant) {
-        let asks = lock(&self.asks);
-        session.term.extend(until);
-        terms(&asks, session).for_each(|term| term.extend(until));
-    }
+/// Before all keys of locks.
+fn prefix(settings: &Settings) -> String {
+    format!("{}/locks/", settings.root)
+}
 
-    /// Nothing that hung on this session is ours any more.
-    fn end(&self, session: &Session) {
-        let asks = lock(&self.asks);
-        session.term.end();
-        terms(&asks, session).for_each(|term| term.end());
-    }
-
-    /// Compares what hangs on the session, as it was at a moment, with what should: ends what somebody took from us, and gives
-    /// what is nobody's.
-    fn compare<'a>(&self, entries: &'a [Stored], session: &Session, looked: Instant) -> Vec<&'a Stored> {
-        let asks = lock(&self.asks);
-        let ours: HashMap<u64, &Stored> = entries
-            .iter()
-            .filter(|entry| entry.session.as_deref() == Some(&session.id))
-            .map(|entry| (owner_of(&entry.value), entry))
-            .collect();
-        for (owner, entry) in asks.iter().filter(|(_, entry)| std::ptr::eq(&*entry.session, session)) {
-            if let Some((.., term, since)) = &entry.held
-                && *since < looked
-                && !ours.contains_key(owner)
-            {
-                tracing::warn!(key = entry.key, "A lock was taken from us in the store.");
-                term.end();
-            }
-        }
-        ours.into_iter().filter(|(owner, _)| !asks.contains_key(owner)).map(|(_, entry)| entry).collect()
-    }
-
-    /// The session, once there is one.
-    async fn session(&self) -> Result<Arc<Session>, StoreError> {
-        let mut changes = self.session.subscribe();
-        let session = changes.wait_for(Option::is_some).await.ok().and_then(|session| session.clone());
-        session.ok_or_else(|| StoreError::Ended("a session".into()))
+impl Consul {
+    /// Locks in this store, with leases of this length or what its sessions last if that is less.
+    pub fn new(settings: Arc<Settings>, lease: Duration, standing: Arc<Standing>) -> Self {
+        Self { sessions: Sessions::new(settings, lease, standing), watches: Semaphore::new(MAX_WATCHES) }
     }
 
     /// Notes an ask before anything is sent.
     async fn begin(&self, ask: &Ask) -> Result<(String, Arc<Session>), StoreError> {
-        let session = self.session().await?;
-        let key = format!("{}{}", self.prefix(), ask.key);
+        let session = self.sessions.session().await?;
+        let key = format!("{}{}", prefix(&self.sessions.settings), ask.key);
         let entry = Entry { key: key.clone(), session: session.clone(), is_asking: true, held: None };
-        lock(&self.asks).insert(ask.owner, entry);
+        self.sessions.asks().insert(ask.owner, entry);
         Ok((key, session))
     }
 
@@ -308,11 +139,11 @@ impl Consul {
         let value = format!("{}|{}", ask.owner, ask.told);
         let mut dice = Dice::new(clock::since_epoch().as_nanos() as u64);
         loop {
-            let mut call = self.call().await?;
+            let mut call = self.sessions.call().await?;
             let locked = call.client.lock(&key, &value, &session.id).await?;
             call.done();
             match locked {
-                Locked::Ours(index) => return self.hold(ask, &session, index),
+                Locked::Ours(index) => return self.sessions.hold(ask, &session, index, index),
                 Locked::Taken => {
                     ask.waits();
                     self.await_change(&key).await?;
@@ -323,8 +154,8 @@ impl Consul {
                     tokio::time::sleep(LOOK_UNTOLD / 2 + dice.within(LOOK_UNTOLD / 2)).await;
                 }
                 Locked::NoSession => {
-                    if self.session.borrow().as_ref().is_some_and(|now| Arc::ptr_eq(now, &session)) {
-                        self.reset.notify_one();
+                    if self.sessions.session.borrow().as_ref().is_some_and(|now| Arc::ptr_eq(now, &session)) {
+                        self.sessions.reset();
                     }
                     return Err(StoreError::Ended("a session".into()));
                 }
@@ -339,11 +170,7 @@ impl Consul {
             return Ok(());
         };
         // A connection beside those for calls: it is busy for long.
-        let idle = lock(&self.idle).pop();
-        let mut client = match idle {
-            Some(client) => client,
-            None => self.open().await?,
-        };
+        let mut client = self.sessions.spare().await?;
         let by = clock::now() + LOOK;
         let left = || by.saturating_duration_since(clock::now());
         let (mut entry, mut index) = client.entry(key).await?;
@@ -352,32 +179,20 @@ impl Consul {
         while !left().is_zero() && holder.is_some() && entry.and_then(|entry| entry.session) == holder {
             (entry, index) = client.await_change(key, index, left()).await?;
         }
-        self.put_by(client);
+        self.sessions.put_by(client);
         Ok(())
-    }
-
-    /// It is ours, for as long as the session.
-    fn hold(&self, ask: &Ask, session: &Session, index: u64) -> Result<Grant, StoreError> {
-        let mut asks = lock(&self.asks);
-        let remaining = session.term.remaining();
-        let entry = asks.get_mut(&ask.owner).filter(|_| !remaining.is_zero());
-        let Some(entry) = entry else { return Err(StoreError::Ended("a session".into())) };
-        let now = clock::now();
-        let term = Term::until(now + remaining);
-        (entry.is_asking, entry.held) = (false, Some((index, term.clone(), now)));
-        Ok(Grant { token: Token::new(session.epoch, index), term })
     }
 
     /// Publishes in the key by which we have the lock: when that is gone, so is what we said. A word whose outcome is not known may be
     /// there already, so what is there is looked at once when the key is another than we thought.
     async fn write(&self, owner: u64, text: &str) -> Result<bool, StoreError> {
-        let held = |asks: &HashMap<u64, Entry>| {
+        let held = |asks: &Asks<u64>| {
             let entry = asks.get(&owner)?;
-            Some((entry.key.clone(), entry.session.id.clone(), entry.held.as_ref()?.0))
+            Some((entry.key.clone(), entry.session.id.clone(), entry.held.as_ref()?.mark))
         };
-        let Some((key, session, known)) = held(&lock(&self.asks)) else { return Ok(false) };
+        let Some((key, session, known)) = held(&self.sessions.asks()) else { return Ok(false) };
         let value = format!("{owner}|{text}");
-        let mut call = self.call().await?;
+        let mut call = self.sessions.call().await?;
         let mut put = call.client.put_at(&key, known, &value).await?;
         if put.is_none() {
             let found = call.client.entry(&key).await?.0.filter(|found| is_of(found, &session, owner));
@@ -386,18 +201,18 @@ impl Consul {
             }
         }
         call.done();
-        let mut asks = lock(&self.asks);
+        let mut asks = self.sessions.asks();
         let held = asks.get_mut(&owner).and_then(|entry| entry.held.as_mut());
         if let Some((held, index)) = held.zip(put) {
-            held.0 = index;
+            held.mark = index;
         }
         Ok(put.is_some())
     }
 
     /// What whoever has the lock says in its key; before its first word it names itself there alone.
     async fn read(&self, post: &Post) -> Result<Published, StoreError> {
-        let mut call = self.call().await?;
-        let found = call.client.entry(&format!("{}{}", self.prefix(), post.key)).await?.0;
+        let mut call = self.sessions.call().await?;
+        let found = call.client.entry(&format!("{}{}", prefix(&self.sessions.settings), post.key)).await?.0;
         call.done();
         let Some(found) = found.filter(|found| found.session.is_some()) else { return Ok(None) };
         let bar = found.value.iter().position(|byte| *byte == b'|');
@@ -406,14 +221,14 @@ impl Consul {
     }
 
     async fn forget(&self, ask: &Ask) -> Result<(), StoreError> {
-        let (key, session, was_asking, index) = match lock(&self.asks).get(&ask.owner) {
+        let (key, session, was_asking, index) = match self.sessions.asks().get(&ask.owner) {
             Some(entry) => {
-                let index = entry.held.as_ref().map(|(index, ..)| *index);
+                let index = entry.held.as_ref().map(|held| held.mark);
                 (entry.key.clone(), entry.session.clone(), entry.is_asking, index)
             }
             None => return Ok(()),
         };
-        let mut call = self.call().await?;
+        let mut call = self.sessions.call().await?;
         let is_given = match index {
             Some(index) => call.client.unlock(&key, index, &session.id).await?,
             None => false,
@@ -427,35 +242,14 @@ impl Consul {
             }
         }
         call.done();
-        lock(&self.asks).remove(&ask.owner);
-        if was_asking {
-            // What was sent and not answered may be done yet.
-            self.sweeps.store(SWEEPS, Ordering::Relaxed);
-        }
+        self.sessions.forget(ask.owner, was_asking);
         Ok(())
-    }
-
-    /// One session after the other, for ever.
-    async fn live_on(&self) {
-        let mut dice = Dice::new(clock::since_epoch().as_nanos() as u64);
-        let (mut previous, mut failures) = (None, 0);
-        if let Some(session) = self.session.send_replace(None) {
-            // This was at work before, and failed.
-            self.end(&session);
-            previous = Some(session.id.clone());
-        }
-        loop {
-            let Err(why) = self.live(&mut previous, &mut failures).await;
-            self.standing.ended(&why, failures);
-            failures += 1;
-            tokio::time::sleep(store::pause(failures, &mut dice)).await;
-        }
     }
 }
 
 impl LeaseStore for Consul {
     fn run(&self) -> Later<'_, ()> {
-        Box::pin(self.live_on())
+        Box::pin(self.sessions.run())
     }
 
     fn acquire<'a>(&'a self, ask: &'a Ask) -> Later<'a, Result<Grant, StoreError>> {
@@ -464,6 +258,10 @@ impl LeaseStore for Consul {
 
     fn release<'a>(&'a self, ask: &'a Ask) -> Later<'a, Result<(), StoreError>> {
         Box::pin(self.forget(ask))
+    }
+
+    fn abandon(&self, ask: &Ask) {
+        self.sessions.forget(ask.owner, true);
     }
 
     fn publish<'a>(&'a self, owner: u64, _: &'a Post, text: String) -> Later<'a, Result<bool, StoreError>> {
@@ -475,7 +273,7 @@ impl LeaseStore for Consul {
     }
 
     fn reset(&self) {
-        self.reset.notify_one();
+        self.sessions.reset();
     }
 }
 
@@ -484,17 +282,8 @@ fn is_of(found: &Stored, session: &str, owner: u64) -> bool {
     found.session.as_deref() == Some(session) && owner_of(&found.value) == owner
 }
 
-fn terms<'a>(asks: &'a HashMap<u64, Entry>, session: &'a Session) -> impl Iterator<Item = &'a Arc<Term>> {
-    let of_it = asks.values().filter(move |entry| std::ptr::eq(&*entry.session, session));
-    of_it.filter_map(|entry| entry.held.as_ref().map(|(_, term, _)| term))
-}
-
 /// Whose ask a value is of; what nobody of us wrote is of none.
 fn owner_of(value: &[u8]) -> u64 {
     let text = std::str::from_utf8(value).unwrap_or_default();
     text.split_once('|').and_then(|(owner, _)| owner.parse().ok()).unwrap_or(0)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -29,4 +29,6 @@ impl LeaseStore for LeftOut {
     fn release<'a>(&'a self, _: &'a Ask) -> Later<'a, Result<(), StoreError>> {
         Box::pin(async { Ok(()) })
     }
+
+    fn abandon(&self, _: &Ask) {}
 }

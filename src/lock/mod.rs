@@ -18,6 +18,7 @@ pub mod redis;
 pub mod registry;
 pub mod room;
 pub mod service;
+pub mod sessions;
 pub mod standing;
 pub mod term;
 pub mod token;
@@ -76,6 +77,9 @@ pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When it is not certain that nothing is left.
     fn release<'a>(&'a self, ask: &'a Ask) -> Later<'a, Result<(), StoreError>>;
+
+    /// An ask cannot be taken back: it runs out by itself, and nothing is kept of it here.
+    fn abandon(&self, ask: &Ask);
 
     /// Renews one lease, each third of its length: until when it is ours now; nothing when it is gone. `None` for engines whose
     /// leases all hang on a session that [`run`](Self::run) keeps.

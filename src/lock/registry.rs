@@ -134,7 +134,7 @@ impl Locks {
 /// The recipe of a store's engine.
 fn engine(store: &Arc<Settings>, lease: Duration, standing: Arc<Standing>) -> Arc<dyn LeaseStore> {
     match store.engine {
-        Engine::Consul(own) => Arc::new(Consul::new(store.clone(), own, lease, standing)),
+        Engine::Consul(_) => Arc::new(Consul::new(store.clone(), lease, standing)),
         Engine::Etcd => Arc::new(Etcd::new(store.clone(), lease, standing)),
         #[cfg(feature = "store-redis")]
         Engine::Redis(own) => Arc::new(Redis::new(store.clone(), own, lease, standing)),

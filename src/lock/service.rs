@@ -310,6 +310,7 @@ impl Stored {
             }
             if began.elapsed() > 2 * self.lease {
                 tracing::warn!(key = %ask.key, told = ask.told, "A lock could not be given back; it runs out by itself.");
+                self.engine.abandon(ask);
                 return;
             }
             if !is_reset && began.elapsed() > self.lease {

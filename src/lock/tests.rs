@@ -63,6 +63,10 @@ impl LeaseStore for Scripted {
         })
     }
 
+    fn abandon(&self, ask: &Ask) {
+        self.tell("abandon", ask);
+    }
+
     fn renew<'a>(&'a self, _: &'a Ask) -> Option<Later<'a, Result<Option<Instant>, StoreError>>> {
         self.renews.then(|| -> Later<'a, _> { Box::pin(async { Ok(Some(clock::now() + LEASE)) }) })
     }
@@ -114,6 +118,17 @@ async fn the_next_is_asked_for_when_the_last_was_given_back_for_sure() {
     let second = second.await.unwrap().unwrap();
     assert_eq!(world.store.told(), ["ask 1", "give 1", "take 1", "ask 2", "give 2"]);
     assert_eq!((second.token(), world.standing.ghosts.get()), (Some(&Token::new(1, 2)), 1));
+}
+
+#[tokio::test]
+async fn what_cannot_be_given_back_is_kept_in_mind_for_two_leases_and_no_longer() {
+    let world = world(false);
+    world.store.failures.store(u64::MAX, Ordering::SeqCst);
+    world.store.grants.add_permits(1);
+    let began = clock::now();
+    drop(world.service.acquire(key(), "a", LIMITS).await.unwrap());
+    world.until_told(&["ask 1", "give 1", "abandon 1"]).await;
+    assert!(began.elapsed() >= 2 * LEASE && world.standing.ghosts.get() == 0);
 }
 
 #[tokio::test]

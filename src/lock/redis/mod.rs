@@ -137,18 +137,18 @@ impl Redis {
     async fn live(&self, number: usize, failures: &mut u32) -> Result<Infallible, StoreError> {
         let connection = tokio::time::timeout(LOSS, self.connect(number)).await;
         let connection = Arc::new(connection.unwrap_or_else(|_| Err(StoreError::Timeout(self.settings.name.clone())))?);
-        self.sign(&connection).await?;
-        tracing::info!(store = %self.settings.name, "Locks can be asked for.");
+        let mut left = self.sign(&connection).await?;
         self.connection.send_replace(Some(connection.clone()));
         *failures = 0;
-        let mut next = clock::now() + SIGN;
+        let mut is_told = false;
         loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(next.into()) => {}
-                () = self.doubt.notified() => {}
+            if left.is_zero() && !std::mem::replace(&mut is_told, true) {
+                tracing::info!(store = %self.settings.name, "Locks can be had.");
             }
-            let left = self.sign(&connection).await?;
-            next = clock::now() + if left.is_zero() { SIGN } else { left.min(SIGN) };
+            let pause = if left.is_zero() { SIGN } else { left.min(SIGN) };
+            // Too late is as good: then it signs.
+            tokio::time::timeout(pause, self.doubt.notified()).await.unwrap_or_default();
+            left = self.sign(&connection).await?;
         }
     }
 
@@ -410,6 +410,10 @@ impl LeaseStore for Redis {
 
     fn release<'a>(&'a self, ask: &'a Ask) -> Later<'a, Result<(), StoreError>> {
         Box::pin(self.forget(ask))
+    }
+
+    fn abandon(&self, ask: &Ask) {
+        lock(&self.asks).remove(&ask.owner);
     }
 
     fn publish<'a>(&'a self, owner: u64, post: &'a Post, text: String) -> Later<'a, Result<bool, StoreError>> {

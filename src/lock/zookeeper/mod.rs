@@ -444,6 +444,12 @@ impl LeaseStore for Zookeeper {
         Box::pin(self.forget(ask))
     }
 
+    fn abandon(&self, ask: &Ask) {
+        if let Some(path) = lock(&self.asks).remove(&ask.owner).and_then(|entry| entry.path) {
+            lock(&self.held).remove(&path);
+        }
+    }
+
     fn publish<'a>(&'a self, owner: u64, _: &'a Post, text: String) -> Later<'a, Result<bool, StoreError>> {
         Box::pin(async move { self.write(owner, &text).await })
     }

@@ -10,6 +10,7 @@ use crate::base::hash::mix64;
 use crate::snapshot::handle::SnapshotHandle;
 use crate::store;
 use crate::store::StoreError;
+use crate::telemetry::labels::StoreOp;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -133,14 +134,14 @@ impl Keeper {
             self.tell_if_due(board).await?;
             if clock::now() >= next_renewal {
                 next_renewal = clock::now() + each;
-                self.timed(board.renew()).await?;
+                self.timed(StoreOp::Ping, board.renew()).await?;
                 listed = self.list(board, false).await?;
             }
         }
     }
 
     async fn list(&mut self, board: &mut Board, is_prompt: bool) -> Result<Instant, StoreError> {
-        let notices = self.timed(board.list()).await?;
+        let notices = self.timed(StoreOp::List, board.list()).await?;
         let now = clock::now();
         self.has_news |= self.peers.hear(notices, is_prompt, now, clock::since_epoch());
         Ok(now)
@@ -170,15 +171,15 @@ impl Keeper {
         let notice = self.peers.own(clock::since_epoch());
         let Ok(text) = serde_json::to_string(&notice) else { return Ok(()) };
         let instance = self.peers.instance.clone();
-        self.timed(board.post(&instance, &text)).await?;
+        self.timed(StoreOp::Publish, board.post(&instance, &text)).await?;
         (self.posted, self.has_news) = (Some(clock::now()), false);
         Ok(())
     }
 
-    async fn timed<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn timed<T>(&self, op: StoreOp, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let asked = clock::now();
         let answer = call.await?;
-        self.peers.health.answered(asked.elapsed());
+        self.peers.health.answered(op, asked.elapsed());
         Ok(answer)
     }
 }

@@ -21,6 +21,7 @@ use crate::store::consul::kv::Entry as Stored;
 use crate::store::consul::kv::Locked;
 use crate::store::settings;
 use crate::store::settings::Settings;
+use crate::telemetry::labels::StoreOp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +140,7 @@ impl Consul {
         let value = format!("{}|{}", ask.owner, ask.told);
         let mut dice = Dice::new(clock::since_epoch().as_nanos() as u64);
         loop {
-            let mut call = self.sessions.call().await?;
+            let mut call = self.sessions.call(StoreOp::Acquire).await?;
             let locked = call.client.lock(&key, &value, &session.id).await?;
             call.done();
             match locked {
@@ -192,7 +193,7 @@ impl Consul {
         };
         let Some((key, session, known)) = held(&self.sessions.asks()) else { return Ok(false) };
         let value = format!("{owner}|{text}");
-        let mut call = self.sessions.call().await?;
+        let mut call = self.sessions.call(StoreOp::Publish).await?;
         let mut put = call.client.put_at(&key, known, &value).await?;
         if put.is_none() {
             let found = call.client.entry(&key).await?.0.filter(|found| is_of(found, &session, owner));
@@ -211,7 +212,7 @@ impl Consul {
 
     /// What whoever has the lock says in its key; before its first word it names itself there alone.
     async fn read(&self, post: &Post) -> Result<Published, StoreError> {
-        let mut call = self.sessions.call().await?;
+        let mut call = self.sessions.call(StoreOp::Read).await?;
         let found = call.client.entry(&format!("{}{}", prefix(&self.sessions.settings), post.key)).await?.0;
         call.done();
         let Some(found) = found.filter(|found| found.session.is_some()) else { return Ok(None) };
@@ -228,7 +229,7 @@ impl Consul {
             }
             None => return Ok(()),
         };
-        let mut call = self.sessions.call().await?;
+        let mut call = self.sessions.call(StoreOp::Release).await?;
         let is_given = match index {
             Some(index) => call.client.unlock(&key, index, &session.id).await?,
             None => false,

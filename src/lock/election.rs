@@ -7,7 +7,10 @@ use super::lease::Lease;
 use super::service::Service;
 use super::term::Term;
 use crate::base::clock;
+use crate::snapshot::stats::LockCell;
 use crate::telemetry::cells::Counter;
+use crate::telemetry::labels::LockLoss;
+use crate::telemetry::labels::LockResult;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
@@ -39,6 +42,8 @@ pub struct Seat {
     pub job: String,
     /// Times this proxy was elected.
     pub terms: Counter,
+    /// What its lock cost.
+    pub locks: LockCell,
     post: Arc<Post>,
     by: String,
     every: Duration,
@@ -103,6 +108,7 @@ impl Seat {
         Self {
             job,
             terms: Counter::default(),
+            locks: LockCell::default(),
             post,
             by,
             every,
@@ -183,11 +189,15 @@ impl Seat {
     async fn stand(&self) {
         let told = format!("{} {}", self.job, self.by);
         loop {
+            let (began, waiting) = (clock::now(), self.locks.waiting.count());
             let asking = self.service.acquire(self.post.key, &told, Limits { wait: CAMPAIGN, queue: CANDIDATES });
             let lease = tokio::select! {
                 lease = asking => lease,
                 () = self.until_resigned() => return,
             };
+            drop(waiting);
+            let result = lease.as_ref().map_or_else(|error| (*error).into(), |_| LockResult::Granted);
+            self.locks.acquire[result as usize].observe(began.elapsed());
             match lease {
                 Ok(lease) => self.serve(lease).await,
                 Err(_) => tokio::time::sleep(RETRY).await,
@@ -198,22 +208,29 @@ impl Seat {
     /// Does the job for as long as the lease is ours.
     async fn serve(&self, mut lease: Lease) {
         let (Some(term), Some(token)) = (lease.term().cloned(), lease.token().map(ToString::to_string)) else { return };
+        let since = clock::now();
         tracing::info!(job = self.job, token, "This proxy is elected.");
         self.terms.add(1);
         self.seen().elected = Some(term);
         let owner = lease.owner();
-        tokio::select! {
+        let is_refused = tokio::select! {
             // What is lost is looked at first: a process that slept may wake up after its time.
             biased;
-            _ = lease.over() => tracing::warn!(job = self.job, token, "This proxy is elected no more: its lease is lost."),
-            () = self.publish(owner, &token) => tracing::info!(job = self.job, token, "This proxy is elected no more."),
+            _ = lease.over() => false,
+            is_refused = self.publish(owner, &token) => is_refused,
+        };
+        let loss = lease.loss(self.service.is_lost()).or(is_refused.then_some(LockLoss::Session));
+        match loss {
+            Some(_) => tracing::warn!(job = self.job, token, "This proxy is elected no more: its lease is lost."),
+            None => tracing::info!(job = self.job, token, "This proxy is elected no more."),
         }
+        self.locks.over(since.elapsed(), loss);
         let mut seen = self.seen();
         (seen.elected, seen.heard) = (None, clock::now());
     }
 
-    /// Tells the others, again and again; until the store says that it is not for this proxy to tell, or it resigns.
-    async fn publish(&self, owner: u64, token: &str) {
+    /// Tells the others, again and again; until the store says that it is not for this proxy to tell (then this is true), or it resigns.
+    async fn publish(&self, owner: u64, token: &str) -> bool {
         let (mut own, mut serial) = (self.own.subscribe(), 0);
         loop {
             let found = own.borrow_and_update().clone();
@@ -224,7 +241,7 @@ impl Seat {
                 let text = serde_json::to_string(&word).unwrap_or_default();
                 match self.service.publish(owner, &self.post, text).await {
                     Ok(true) => {}
-                    Ok(false) => return,
+                    Ok(false) => return true,
                     Err(error) => {
                         tracing::debug!(job = self.job, error = error.told(), "The others could not be told.");
                         pause = RETRY;
@@ -234,7 +251,7 @@ impl Seat {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = own.changed() => {}
-                () = self.until_resigned() => return,
+                () = self.until_resigned() => return false,
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::store;
 use crate::store::StoreError;
 use crate::store::etcd::Etcd as Client;
 use crate::store::settings::Settings;
+use crate::telemetry::labels::StoreOp;
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -124,13 +125,13 @@ impl Etcd {
         let prefix = format!("{}/locks/{}/", self.sessions.settings.root, ask.key);
         let (key, session) = self.begin(ask, &prefix).await?;
         let waiter = self.waiters.add(&prefix);
-        let mut call = self.sessions.call().await?;
+        let mut call = self.sessions.call(StoreOp::Acquire).await?;
         let (created, oldest) = call.client.enlist(&prefix, &key, &ask.told, &session.id).await?;
         call.done();
         let mut is_first = oldest == key.as_bytes();
         while !is_first {
             ask.waits();
-            let mut call = self.sessions.call().await?;
+            let mut call = self.sessions.call(StoreOp::Acquire).await?;
             match call.client.before(&prefix, created).await? {
                 Some(before) => {
                     call.done();
@@ -158,7 +159,7 @@ impl Etcd {
             (key.clone(), session.id.clone())
         });
         let Some((key, lease)) = held else { return Ok(false) };
-        let mut call = self.sessions.call().await?;
+        let mut call = self.sessions.call(StoreOp::Publish).await?;
         let was_there =
             call.client.put_while(&key, &published_key(&self.sessions.settings, name), text, &lease).await?;
         call.done();
@@ -166,7 +167,7 @@ impl Etcd {
     }
 
     async fn read(&self, name: &str) -> Result<Published, StoreError> {
-        let mut call = self.sessions.call().await?;
+        let mut call = self.sessions.call(StoreOp::Read).await?;
         let found = call.client.get(&published_key(&self.sessions.settings, name)).await?;
         call.done();
         Ok(found)
@@ -177,7 +178,7 @@ impl Etcd {
             Some(entry) => (entry.key.clone(), entry.is_asking),
             None => return Ok(()),
         };
-        let mut call = self.sessions.call().await?;
+        let mut call = self.sessions.call(StoreOp::Release).await?;
         call.client.delete(&key).await?;
         call.done();
         self.sessions.forget(ask.owner, was_asking);

@@ -6,6 +6,7 @@ use super::line::Turn;
 use super::term::Ended;
 use super::term::Term;
 use super::token::Token;
+use crate::telemetry::labels::LockLoss;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -77,6 +78,15 @@ impl Lease {
     /// Why it is ours no more, if it is not.
     pub fn ended(&self) -> Option<Ended> {
         self.term.as_ref()?.ended()
+    }
+
+    /// How it was lost, if it was; with its store, when that is lost now.
+    pub fn loss(&self, is_store_lost: bool) -> Option<LockLoss> {
+        Some(match self.ended()? {
+            Ended::Gone => LockLoss::Session,
+            Ended::TimeUp if is_store_lost => LockLoss::Store,
+            Ended::TimeUp => LockLoss::Deadline,
+        })
     }
 
     /// Ready when it is ours no more; until then the task is woken when that comes.

@@ -29,6 +29,7 @@ pub mod zookeeper;
 mod tests;
 
 use crate::store::StoreError;
+use crate::telemetry::labels::LockResult;
 use key::LockKey;
 use std::fmt;
 use std::pin::Pin;
@@ -143,6 +144,16 @@ pub struct Limits {
     pub wait: Duration,
     /// How many may wait for one key in this process.
     pub queue: usize,
+}
+
+impl From<LockError> for LockResult {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::QueueFull => Self::QueueFull,
+            LockError::Timeout => Self::Timeout,
+            LockError::StoreLost => Self::StoreLost,
+        }
+    }
 }
 
 /// Why there is no lease.

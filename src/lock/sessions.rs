@@ -10,6 +10,7 @@ use crate::base::dice::Dice;
 use crate::store;
 use crate::store::StoreError;
 use crate::store::settings::Settings;
+use crate::telemetry::labels::StoreOp;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
@@ -152,12 +153,15 @@ pub struct Call<'a, E: Engine> {
     /// What is asked.
     pub client: E::Client,
     sessions: &'a Sessions<E>,
+    op: StoreOp,
+    began: Instant,
     _permit: SemaphorePermit<'a>,
 }
 
 impl<E: Engine> Call<'_, E> {
     /// Keeps the connection for others: the call has its answer.
     pub fn done(self) {
+        self.sessions.standing.health.took(self.op, self.began.elapsed());
         self.sessions.put_by(self.client);
     }
 }
@@ -221,9 +225,10 @@ impl<E: Engine> Sessions<E> {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn call(&self) -> Result<Call<'_, E>, StoreError> {
+    pub async fn call(&self, op: StoreOp) -> Result<Call<'_, E>, StoreError> {
         let permit = self.calls.acquire().await.map_err(|_| StoreError::Ended("calls".into()))?;
-        Ok(Call { client: self.spare().await?, sessions: self, _permit: permit })
+        let client = self.spare().await?;
+        Ok(Call { client, sessions: self, op, began: clock::now(), _permit: permit })
     }
 
     /// The asks that the store may know of.
@@ -297,6 +302,7 @@ impl<E: Engine> Sessions<E> {
             }
         }
         let epoch = E::epoch(self, &mut client).await?;
+        self.standing.health.is_of(epoch);
         let sent = clock::now();
         let id = E::begin(self, &mut client).await?;
         *previous = Some(id.clone());

@@ -3,6 +3,8 @@ use crate::base::clock;
 use crate::store::StoreError;
 use crate::store::health::StoreHealth;
 use crate::telemetry::cells::Counter;
+use crate::telemetry::labels::StoreOp;
+use crate::telemetry::labels::StoreState;
 use std::mem;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -33,23 +35,24 @@ impl Standing {
         Self { health, ghosts: Counter::default(), is_lost, quarantine: Mutex::default(), highest: AtomicU64::new(0) }
     }
 
-    /// It has answered, after so long, and there is a session if one is needed.
+    /// It has given a sign of life, after so long, and there is a session if one is needed.
     pub fn answered(&self, rtt: Duration) {
-        self.health.answered(rtt);
-        self.is_lost.send_if_modified(|is_lost| mem::replace(is_lost, false));
+        self.heard(rtt, Duration::ZERO);
     }
 
-    /// It has answered, after so long, and gives no locks for so long: none, as a rule. Until then it is as if it were lost.
+    /// As [`answered`](Self::answered), and it gives no locks for so long: none, as a rule. Until then it is as if it were lost.
     pub fn heard(&self, rtt: Duration, quarantine: Duration) {
+        self.health.took(StoreOp::Ping, rtt);
+        self.gives_none(quarantine);
+    }
+
+    /// It has said that it gives no locks for so long.
+    pub fn gives_none(&self, quarantine: Duration) {
         let is_in = !quarantine.is_zero();
         let till = is_in.then(|| clock::now() + quarantine);
         let was_in = mem::replace(&mut *self.quarantine.lock().unwrap_or_else(PoisonError::into_inner), till).is_some();
-        if is_in {
-            self.health.answered(rtt);
-            self.is_lost.send_if_modified(|is_lost| !mem::replace(is_lost, true));
-        } else {
-            self.answered(rtt);
-        }
+        self.health.answers();
+        self.is_lost.send_if_modified(|is_lost| mem::replace(is_lost, is_in) != is_in);
         if is_in && !was_in {
             let seconds = quarantine.as_secs_f64();
             tracing::warn!(
@@ -90,6 +93,16 @@ impl Standing {
             tracing::error!(store = %self.health.name, why = why.told(), "The store of locks is lost.");
         } else if failures == 0 {
             tracing::warn!(store = %self.health.name, why = why.told(), "All locks were lost.");
+        }
+    }
+
+    /// How it stands, as those see it who want locks.
+    pub fn state(&self) -> StoreState {
+        match (self.is_lost(), self.health.seen().1) {
+            (true, _) if !self.quarantine().is_zero() => StoreState::Settling,
+            (true, _) => StoreState::Lost,
+            (false, true) => StoreState::Up,
+            (false, false) => StoreState::Suspect,
         }
     }
 

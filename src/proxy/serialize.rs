@@ -5,7 +5,6 @@ use crate::lock::Limits;
 use crate::lock::LockError;
 use crate::lock::key::LockKey;
 use crate::lock::lease::Lease;
-use crate::lock::term::Ended;
 use crate::lock::term::Term;
 use crate::proxy::Proxy;
 use crate::proxy::attempt;
@@ -19,9 +18,7 @@ use crate::route::action::OnMissingKey;
 use crate::route::serialize::OnLoss;
 use crate::route::serialize::Serialize;
 use crate::snapshot::Serial;
-use crate::snapshot::stats::LockCell;
 use crate::snapshot::upstream::Upstream;
-use crate::telemetry::labels::LockLoss;
 use crate::telemetry::labels::LockResult;
 use crate::telemetry::labels::LockUse;
 use std::sync::Arc;
@@ -70,15 +67,8 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let cell = self.serial.stats.of(self.worker);
-        cell.held.observe(self.since.elapsed());
-        let Some(ended) = self.lease.ended() else { return };
-        let loss = match ended {
-            Ended::Gone => LockLoss::Session,
-            Ended::TimeUp if self.serial.service.is_lost() => LockLoss::Store,
-            Ended::TimeUp => LockLoss::Deadline,
-        };
-        cell.lost[loss as usize].add(1);
+        let loss = self.lease.loss(self.serial.service.is_lost());
+        self.serial.stats.of(self.worker).over(self.since.elapsed(), loss);
     }
 }
 
@@ -95,7 +85,7 @@ pub async fn enter(
     let (key, name) = subject(proxy, ctx, serialize, forward);
     let stats = serial.stats.clone();
     let cell = stats.of(proxy.worker.index);
-    let (began, waiting) = (clock::now(), Waiting::new(cell));
+    let (began, waiting) = (clock::now(), cell.waiting.count());
     let (asked, result) = ask(&serial, serialize, key, &name).await;
     drop(waiting);
     let now = clock::now();
@@ -135,7 +125,7 @@ async fn ask(
     };
     match asked {
         Ok(lease) => (Ok(Some(lease)), LockResult::Local),
-        Err(error) => (Err(error), result_of(error)),
+        Err(error) => (Err(error), error.into()),
     }
 }
 
@@ -162,30 +152,6 @@ fn subject(proxy: &Proxy, ctx: &RequestContext, serialize: &Serialize, forward: 
     let by_client = forward.on_missing_key == OnMissingKey::ClientIp;
     let name = serialize.subject(forward.key.as_ref(), by_client, ctx.head(), &ctx.client, scratch);
     (LockKey::new(LockUse::Serialize, &[forward.upstream.as_str().as_bytes(), scratch]), name)
-}
-
-/// One who waits for a lock, as long as this lasts.
-pub(super) struct Waiting<'a>(&'a LockCell);
-
-impl<'a> Waiting<'a> {
-    pub(super) fn new(cell: &'a LockCell) -> Self {
-        cell.waiting.inc();
-        Self(cell)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.dec();
-    }
-}
-
-pub(super) fn result_of(error: LockError) -> LockResult {
-    match error {
-        LockError::QueueFull => LockResult::QueueFull,
-        LockError::Timeout => LockResult::Timeout,
-        LockError::StoreLost => LockResult::StoreLost,
-    }
 }
 
 fn kind_of(error: LockError) -> Kind {

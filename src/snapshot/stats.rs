@@ -15,6 +15,7 @@ use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RefusedReason;
 use crate::telemetry::labels::RetryReason;
 use crate::telemetry::labels::StatusClass;
+use std::time::Duration;
 
 /// What happens at one listener's door.
 pub type Listener = PerWorker<ListenerCell>;
@@ -55,7 +56,7 @@ pub struct RouteCell {
     pub waiting: Gauge,
 }
 
-/// One worker's count of locks for one thing.
+/// One worker's count of locks for one thing, or the count of an election.
 #[derive(Debug, Default)]
 pub struct LockCell {
     /// Time to what came of asking, by [`LockResult`].
@@ -68,6 +69,14 @@ pub struct LockCell {
     pub lost: [Counter; LockLoss::ALL.len()],
     /// Answers with a status by which endpoints refuse an outdated token: 409 and 412.
     pub fenced: Counter,
+}
+
+impl LockCell {
+    /// A lock was had for so long, and lost in this way if it was.
+    pub fn over(&self, held: Duration, loss: Option<LockLoss>) {
+        self.held.observe(held);
+        loss.into_iter().for_each(|loss| self.lost[loss as usize].add(1));
+    }
 }
 
 /// One worker's count of an upstream.

@@ -2,6 +2,7 @@
 use crate::base::clock;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::cells::HistogramCells;
+use crate::telemetry::labels::StoreOp;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -13,23 +14,48 @@ pub struct StoreHealth {
     /// Its name.
     pub name: String,
     seen: Mutex<(Option<Instant>, bool)>,
+    life: Mutex<Option<u64>>,
     /// Times it was lost.
     pub losses: Counter,
-    /// Time to its answers.
-    pub rtt: HistogramCells,
+    /// Times its data were found to be others.
+    pub incarnations: Counter,
+    /// Time to its answers, by [`StoreOp`].
+    pub rtt: [HistogramCells; StoreOp::ALL.len()],
 }
 
 impl StoreHealth {
     /// A store that has not answered yet.
     pub fn new(name: String) -> Self {
-        let (losses, rtt) = (Counter::default(), HistogramCells::default());
-        Self { name, seen: Mutex::new((None, false)), losses, rtt }
+        Self {
+            name,
+            seen: Mutex::new((None, false)),
+            life: Mutex::default(),
+            losses: Counter::default(),
+            incarnations: Counter::default(),
+            rtt: Default::default(),
+        }
     }
 
-    /// It has answered, after so long.
-    pub fn answered(&self, rtt: Duration) {
-        self.rtt.observe(rtt);
+    /// A question was answered after so long.
+    pub fn took(&self, op: StoreOp, rtt: Duration) {
+        self.rtt[op as usize].observe(rtt);
+    }
+
+    /// It has answered what shows that it is well.
+    pub fn answers(&self) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (Some(clock::now()), true);
+    }
+
+    /// Both: it has answered after so long, which shows that it is well.
+    pub fn answered(&self, op: StoreOp, rtt: Duration) {
+        self.took(op, rtt);
+        self.answers();
+    }
+
+    /// Its data began at this moment, or are known by this number: another one than before is another life.
+    pub fn is_of(&self, life: u64) {
+        let before = self.life.lock().unwrap_or_else(PoisonError::into_inner).replace(life);
+        self.incarnations.add(u64::from(before.is_some_and(|before| before != life)));
     }
 
     /// It did not answer, or nothing that can be used.
@@ -41,5 +67,17 @@ impl StoreHealth {
     /// When it last answered, and whether it is connected.
     pub fn seen(&self) -> (Option<Instant>, bool) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_life_is_counted_and_the_first_is_not() {
+        let health = StoreHealth::new("s".into());
+        [7, 7, 8, 8, 7].into_iter().for_each(|life| health.is_of(life));
+        assert_eq!(health.incarnations.get(), 2);
     }
 }

@@ -46,6 +46,24 @@ impl Gauge {
     }
 }
 
+/// One more of a [`Gauge`], as long as this lasts.
+#[derive(Debug)]
+pub struct Counted<'a>(&'a Gauge);
+
+impl Gauge {
+    /// One more for as long as what this gives; only the owning worker may.
+    pub fn count(&self) -> Counted<'_> {
+        self.inc();
+        Counted(self)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Durations by [`DURATION_BUCKETS`]. One writer.
 #[derive(Debug, Default)]
 pub struct HistogramCells {

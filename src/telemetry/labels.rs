@@ -204,6 +204,40 @@ labels! {
 }
 
 labels! {
+    /// What a store was asked for.
+    StoreOp {
+        /// All members, or all notices of a fleet.
+        List = "list",
+        /// A sign of life: its own, or that of a session there.
+        Ping = "ping",
+        /// A lock, or a place in its line.
+        Acquire = "acquire",
+        /// One lock for longer.
+        Renew = "renew",
+        /// A lock that is given back.
+        Release = "release",
+        /// A word for all others.
+        Publish = "publish",
+        /// What others have published.
+        Read = "read",
+    }
+}
+
+labels! {
+    /// How it stands with a store, from well to ill.
+    StoreState {
+        /// It answers.
+        Up = "up",
+        /// It answers, and may have forgotten something: what is missing there is kept for a time, and no locks are given.
+        Settling = "settling",
+        /// It did not answer the last time, or has not been asked yet; nothing is given up.
+        Suspect = "suspect",
+        /// What needs it goes on without.
+        Lost = "lost",
+    }
+}
+
+labels! {
     /// What a lock is for.
     LockUse {
         /// Requests of one key go one after the other.

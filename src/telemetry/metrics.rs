@@ -73,7 +73,9 @@ families! {
     STORE_UP = Gauge "ringway_store_up" ["store"] "1 while a store answers all who ask it for members, else 0.";
     STORE_LAST_OK = Gauge "ringway_store_last_ok_seconds" ["store"] "Time since a store's last answer, the oldest of all who ask it; no series before the first.";
     STORE_RECONNECTS = Counter "ringway_store_reconnects_total" ["store"] "Times a store that had answered was lost.";
-    STORE_RTT = Histogram "ringway_store_rtt_seconds" ["store"] "Time to a store's answers: lists and signs of life.";
+    STORE_STATE = Gauge "ringway_store_state" ["store", "state"] "1 for how it stands with a store by the worst of all who ask it, 0 for the rest: up; settling (it may have forgotten something: missing members are kept for settle, no locks are given); suspect (no answer the last time, nothing is given up yet); lost (what needs it goes on without, as on_store_loss says).";
+    STORE_INCARNATIONS = Counter "ringway_store_incarnations_total" ["store"] "Times a store turned out to have lost its data, or to be an older copy or another store, since this proxy knew it: by what locks find there, and by the revision of members in etcd.";
+    STORE_RTT = Histogram "ringway_store_rtt_seconds" ["store", "op"] "Time to a store's answers, by what it was asked for: list (members, notices of a fleet), ping (a sign of life, its own or a session's), acquire, renew and release (locks), publish and read (what an elected proxy tells; notices).";
     CAP_DEGRADED = Gauge "ringway_cap_degraded" ["use", "mode"] "What goes on without its store, by what it does meanwhile: upstreams whose last members serve (discovery, serve-last) or whose requests are refused (discovery, refuse); routes whose requests are refused, take turns within this proxy, or pass (serialize, refuse, local, bypass).";
     FLEET_PEERS = Gauge "ringway_fleet_peers" [] "Other proxies of the fleet that gave a sign of life within peers_ttl; 0 while the store is lost for longer. No series without a fleet table.";
     FLEET_AGREEING = Gauge "ringway_fleet_peers_agreeing" [] "Peers that give every key of the upstreams they share with this proxy to the same endpoints.";

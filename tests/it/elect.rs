@@ -138,7 +138,10 @@ fn one_proxy_asks_and_all_know_what_it_found(store: impl LockServer) {
         let status: Value = serde_json::from_str(proxy.admin_get("/api/v1/status").unwrap().text()).unwrap();
         let problem = status["upstreams"][0]["endpoints"][1]["last_check"]["problem"].to_string();
         assert!(problem.contains("500"), "{problem}");
-        let role = if number == elected { "elected" } else { "follows" };
+        let (role, granted) = if number == elected { ("elected", 1.0) } else { ("follows", 0.0) };
+        let metrics = proxy.metrics();
+        assert_eq!(metrics.get("ringway_lock_acquire_seconds_count{use=\"elect\",result=\"granted\"}"), granted);
+        assert_eq!(metrics.get("ringway_lock_waiters{use=\"elect\"}"), 1.0 - granted);
         assert_eq!(status["upstreams"][0]["elect"]["role"], role);
         assert_eq!(proxy.metrics().sum("ringway_cap_degraded"), 0.0);
     }
@@ -221,11 +224,16 @@ fn an_elected_whose_lock_is_taken_away_is_elected_no_more<S: LockServer>(store: 
         let token = wait_for("its word", || fleet.status(1 - elected)["token"].as_str().map(str::to_string));
         let locks = fleet.store.locks();
         assert!(!locks.is_empty());
+        let lost = "ringway_lock_lost_total{use=\"elect\",reason=\"session\"}";
+        let before = fleet.proxy(elected).metrics().get(lost);
         locks.iter().for_each(|lock| fleet.store.take(lock, way));
         wait_for("the word of one who was elected after that", || {
             let mut words = (0..2).filter_map(|number| fleet.status(number)["token"].as_str().map(str::to_string));
             words.any(|word| word > token).then_some(())
         });
+        let metrics = fleet.proxy(elected).metrics();
+        assert_eq!(metrics.get(lost), before + 1.0);
+        assert!(metrics.get("ringway_lock_held_seconds_count{use=\"elect\"}") > before);
         wait_for("one who is elected", || {
             let count = fleet.running().filter(|(_, proxy)| proxy.metrics().get(JOB) == 1.0).count();
             (count == 1).then_some(())

@@ -213,6 +213,7 @@ fn without_its_store_a_route_does_as_it_is_told_and_says_so(mut store: impl Lock
         assert!(told.as_array().unwrap().iter().any(|route| route["degraded"] == mode), "{told}");
     }
     assert_eq!(metrics.get("ringway_store_up{store=\"e\"}"), 0.0);
+    assert_eq!(metrics.get("ringway_store_state{store=\"e\",state=\"lost\"}"), 1.0);
     let told = command(&["status", "--admin", &format!("http://{}", ringway.admin)]);
     let told = String::from_utf8(told.stdout).unwrap();
     for line in ["REQUESTS ARE REFUSED", "within this proxy, without tokens", "REQUESTS PASS WITHOUT TURNS"] {
@@ -288,6 +289,13 @@ fn a_store_that_slept_leaves_no_ghosts_and_one_that_lost_its_data_gives_higher_t
     let entry = register.at("/n");
     assert_eq!((entry.value, entry.most), (6, 1));
     check_tokens(&entry.writes);
+    let metrics = a.metrics();
+    assert_eq!(metrics.get("ringway_store_incarnations_total{store=\"e\"}"), 1.0);
+    assert_eq!(metrics.get("ringway_store_state{store=\"e\",state=\"up\"}"), 1.0);
+    for op in ["ping", "acquire", "release"] {
+        let name = format!("ringway_store_rtt_seconds_count{{store=\"e\",op=\"{op}\"}}");
+        assert!(metrics.get(&name) >= 3.0, "{op}");
+    }
 }
 
 /// All stories of one engine.

@@ -71,7 +71,8 @@ fn members_are_there_from_the_first_request_and_changes_are_told(store: impl Ser
     }
     let metrics = ringway.metrics();
     assert_eq!(metrics.get("ringway_store_up{store=\"s\"}"), 1.0);
-    assert!(metrics.get("ringway_store_rtt_seconds_count{store=\"s\"}") >= 3.0);
+    assert!(metrics.get("ringway_store_rtt_seconds_count{store=\"s\",op=\"list\"}") >= 3.0);
+    assert_eq!(state(&ringway), ["up"]);
     assert_eq!(metrics.sum("ringway_cap_degraded"), 0.0);
 }
 
@@ -109,7 +110,14 @@ fn five_hundred_that_join_at_once_are_a_few_swaps(store: impl Server) {
     assert!(ringway.generation() - before <= 20, "{} swaps", ringway.generation() - before);
 }
 
-fn while_the_store_is_gone_the_last_members_serve_and_an_empty_one_takes_none(mut store: impl Server) {
+/// How it stands with the store.
+fn state(ringway: &Ringway) -> Vec<&'static str> {
+    let metrics = ringway.metrics();
+    let is = |state: &&str| metrics.get(&format!("ringway_store_state{{store=\"s\",state=\"{state}\"}}")) == 1.0;
+    ["up", "settling", "suspect", "lost"].into_iter().filter(is).collect()
+}
+
+fn while_the_store_is_gone_the_last_members_serve_and_an_empty_one_takes_none<S: Server>(mut store: S) {
     let [a, b] = ["a", "b"].map(Origin::start);
     [&a, &b].into_iter().for_each(|origin| put(&store, origin));
     let ringway = Ringway::start(&config(&store, ""));
@@ -119,6 +127,7 @@ fn while_the_store_is_gone_the_last_members_serve_and_an_empty_one_takes_none(mu
     serves(&ringway);
     let metrics = ringway.metrics();
     assert_eq!(metrics.get("ringway_store_up{store=\"s\"}"), 0.0);
+    assert_eq!(state(&ringway), ["lost"]);
     assert_eq!(metrics.get("ringway_cap_degraded{use=\"discovery\",mode=\"serve-last\"}"), 1.0);
     assert_eq!(ringway.admin_get("/readyz").unwrap().status, 200);
     store.lose_data();
@@ -130,6 +139,10 @@ fn while_the_store_is_gone_the_last_members_serve_and_an_empty_one_takes_none(mu
     put(&store, &a);
     wait_for("its first member", || (upstream_status(&ringway)["discovery"]["waiting_to_go"] == 1).then_some(()));
     assert_eq!(members(&ringway), ["a", "b"], "after a loss nobody goes at once");
+    assert_eq!(state(&ringway), ["settling"]);
+    // Its revisions tell; other stores number nothing that never goes back.
+    let lives = if S::NUMBERS_ITS_DATA { 1.0 } else { 0.0 };
+    assert_eq!(ringway.metrics().get("ringway_store_incarnations_total{store=\"s\"}"), lives);
 }
 
 fn a_store_that_is_stopped_is_noticed_and_serves_again_when_it_goes_on(mut store: impl Server) {

@@ -18,6 +18,8 @@ use crate::telemetry::cells::HistogramSums;
 use crate::telemetry::labels::LockLoss;
 use crate::telemetry::labels::LockResult;
 use crate::telemetry::labels::LockUse;
+use crate::telemetry::labels::StoreOp;
+use crate::telemetry::labels::StoreState;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::Exposition;
 use crate::telemetry::metrics::Series;
@@ -66,11 +68,39 @@ pub(super) fn stores(exposition: &mut Exposition, snapshot: &Snapshot, fleet: Op
             series.value(&[name], all.iter().map(|health| health.losses.get()).sum::<u64>() as f64);
         }
     });
+    exposition.family(&metrics::STORE_STATE, |series| {
+        let found = seen.iter().filter_map(|seen| Some((&*seen.store.as_ref()?.name, state_of_members(seen))));
+        let found = found.chain(fleet.map(|peers| (&*peers.health.name, up_or_lost(&peers.health))));
+        let found = found.chain(standings.iter().map(|standing| (&*standing.health.name, standing.state())));
+        let mut worst: BTreeMap<&str, StoreState> = BTreeMap::new();
+        for (name, state) in found {
+            let known = worst.entry(name).or_insert(state);
+            if state as usize > *known as usize {
+                *known = state;
+            }
+        }
+        for (name, worst) in worst {
+            for state in StoreState::ALL {
+                series.value(&[name, state.as_str()], f64::from(u8::from(*state == worst)));
+            }
+        }
+    });
+    exposition.family(&metrics::STORE_INCARNATIONS, |series| {
+        for (name, all) in &stores {
+            // Each who asks finds the same ones.
+            let most = all.iter().map(|health| health.incarnations.get()).max();
+            series.value(&[name], most.unwrap_or_default() as f64);
+        }
+    });
     exposition.family(&metrics::STORE_RTT, |series| {
         for (name, all) in &stores {
-            let mut sums = HistogramSums::default();
-            all.iter().for_each(|health| health.rtt.add_to(&mut sums));
-            series.histogram(&[name], &sums);
+            for op in StoreOp::ALL {
+                let mut sums = HistogramSums::default();
+                all.iter().for_each(|health| health.rtt[*op as usize].add_to(&mut sums));
+                if sums != HistogramSums::default() {
+                    series.histogram(&[name, op.as_str()], &sums);
+                }
+            }
         }
     });
     exposition.family(&metrics::CAP_DEGRADED, |series| {
@@ -95,6 +125,18 @@ pub(super) fn stores(exposition: &mut Exposition, snapshot: &Snapshot, fleet: Op
     });
 }
 
+fn up_or_lost(health: &StoreHealth) -> StoreState {
+    if health.seen().1 { StoreState::Up } else { StoreState::Lost }
+}
+
+/// How it stands with a store that members come from.
+fn state_of_members(seen: &Seen) -> StoreState {
+    match seen.store.as_deref().map(up_or_lost) {
+        Some(StoreState::Up) if seen.waiting > 0 => StoreState::Settling,
+        found => found.unwrap_or(StoreState::Lost),
+    }
+}
+
 /// Each store of locks once, however many routes use it.
 fn standings(snapshot: &Snapshot) -> Vec<Arc<Standing>> {
     let mut standings: Vec<Arc<Standing>> = Vec::new();
@@ -115,11 +157,6 @@ fn routes<'a>(
 ) -> impl Iterator<Item = (&'a Route, &'a Serial)> + Clone {
     let routes = snapshot.routes.routes().iter().zip(serials);
     routes.filter_map(|(route, serial)| Some((route, serial.as_ref()?)))
-}
-
-/// All workers' counts of locks.
-fn cells<'a>(serials: &[&'a Serial]) -> impl Iterator<Item = &'a LockCell> {
-    serials.iter().flat_map(|serial| serial.stats.iter())
 }
 
 /// Places in elections.
@@ -154,37 +191,39 @@ fn degraded<const N: usize>(series: &mut Series<'_>, used_for: LockUse, modes: [
 }
 
 /// Turns and leases.
-pub(super) fn locks(exposition: &mut Exposition, snapshot: &Snapshot) {
+pub(super) fn locks<'a>(exposition: &mut Exposition, snapshot: &'a Snapshot) {
     let turns = || routes(snapshot, &snapshot.serials).map(|(route, serial)| (route.name.as_str(), serial));
     exposition.family(&metrics::SERIALIZE_QUEUE, |series| {
         turns().for_each(|(name, serial)| series.value(&[name], serial.stats.sum(|cell| cell.waiting.get()) as f64));
     });
-    let uses = [(LockUse::Serialize, &snapshot.serials), (LockUse::Coalesce, &snapshot.shared)];
-    let uses: Vec<(&str, Vec<&Serial>)> = uses
-        .into_iter()
-        .map(|(used_for, serials)| (used_for.as_str(), serials.iter().flatten().collect::<Vec<_>>()))
-        .filter(|(_, serials)| !serials.is_empty())
-        .collect();
+    let cells =
+        |serials: &'a [Option<Serial>]| serials.iter().flatten().flat_map(|serial| serial.stats.iter()).collect();
+    let uses: [(LockUse, Vec<&LockCell>); 3] = [
+        (LockUse::Serialize, cells(&snapshot.serials)),
+        (LockUse::Coalesce, cells(&snapshot.shared)),
+        (LockUse::Elect, seats(snapshot).map(|(_, seat)| &seat.locks).collect()),
+    ];
+    let uses = uses.iter().filter(|(_, cells)| !cells.is_empty()).map(|(used_for, cells)| (used_for.as_str(), cells));
     exposition.family(&metrics::LOCK_ACQUIRE, |series| {
-        for (name, serials) in &uses {
+        for (name, cells) in uses.clone() {
             for result in LockResult::ALL {
                 let mut sums = HistogramSums::default();
-                cells(serials).for_each(|cell| cell.acquire[*result as usize].add_to(&mut sums));
+                cells.iter().for_each(|cell| cell.acquire[*result as usize].add_to(&mut sums));
                 series.histogram(&[name, result.as_str()], &sums);
             }
         }
     });
     exposition.family(&metrics::LOCK_HELD, |series| {
-        for (name, serials) in &uses {
+        for (name, cells) in uses.clone() {
             let mut sums = HistogramSums::default();
-            cells(serials).for_each(|cell| cell.held.add_to(&mut sums));
+            cells.iter().for_each(|cell| cell.held.add_to(&mut sums));
             series.histogram(&[name], &sums);
         }
     });
     exposition.family(&metrics::LOCK_LOST, |series| {
-        for (name, serials) in &uses {
+        for (name, cells) in uses.clone() {
             for loss in LockLoss::ALL {
-                let count: u64 = cells(serials).map(|cell| cell.lost[*loss as usize].get()).sum();
+                let count: u64 = cells.iter().map(|cell| cell.lost[*loss as usize].get()).sum();
                 series.value(&[name, loss.as_str()], count as f64);
             }
         }
@@ -211,8 +250,8 @@ pub(super) fn locks(exposition: &mut Exposition, snapshot: &Snapshot) {
         turns().for_each(|(name, serial)| series.value(&[name], serial.stats.sum(|cell| cell.fenced.get()) as f64));
     });
     exposition.family(&metrics::LOCK_WAITERS, |series| {
-        for (name, serials) in &uses {
-            let count: u64 = cells(serials).map(|cell| cell.waiting.get()).sum();
+        for (name, cells) in uses {
+            let count: u64 = cells.iter().map(|cell| cell.waiting.get()).sum();
             series.value(&[name], count as f64);
         }
     });

@@ -127,7 +127,7 @@ fn listed(told: &Value) -> Listed {
             false => Err(format!("endpoint {}: two instances have this id; give each its own", entry.id)),
         }
     });
-    Listed { entries: entries.collect(), expires: None }
+    Listed { entries: entries.collect(), ..Listed::default() }
 }
 
 fn entry(told: &Value) -> Result<Entry, String> {

@@ -51,7 +51,7 @@ impl Reading {
 async fn list(calls: &mut Etcd, prefix: &str) -> Result<(Listed, u64), StoreError> {
     let (pairs, number) = calls.list(prefix).await?;
     let entries = pairs.iter().map(|pair| Entry::read(&pair.key, &pair.value)).collect();
-    Ok((Listed { entries, expires: None }, number))
+    Ok((Listed { entries, expires: None, revision: Some(number) }, number))
 }
 
 /// A key under a lease.

@@ -21,6 +21,7 @@ use crate::store::StoreError;
 use crate::store::health::StoreHealth;
 use crate::store::settings::Engine;
 use crate::store::settings::Settings;
+use crate::telemetry::labels::StoreOp;
 use entry::Entry;
 use reading::Listed;
 use reading::Reading;
@@ -82,6 +83,8 @@ pub struct Store {
     server: usize,
     failures: u32,
     dice: Dice,
+    /// Of the last list, where the store numbers what it has.
+    revision: u64,
 }
 
 #[derive(Debug)]
@@ -98,7 +101,7 @@ impl Store {
     /// A store nobody has asked yet.
     pub fn new(question: Question, allow: Allowed, health: Arc<StoreHealth>) -> Self {
         let dice = Dice::new(clock::since_epoch().as_nanos() as u64);
-        Self { question, allow, health, connected: None, server: 0, failures: 0, dice }
+        Self { question, allow, health, connected: None, server: 0, failures: 0, dice, revision: 0 }
     }
 
     /// Its members: at once, and then each time they have changed, or ten seconds are over.
@@ -126,9 +129,17 @@ impl Store {
         connected.wait(&self.health).await?;
         let asked = clock::now();
         let listed = connected.reading.list().await?;
-        self.health.answered(asked.elapsed());
+        self.health.answered(StoreOp::List, asked.elapsed());
         connected.listed(&listed);
+        self.compare(&listed);
         Ok(listed)
+    }
+
+    /// A revision that is lower than before is of other data.
+    fn compare(&mut self, listed: &Listed) {
+        let Some(revision) = listed.revision else { return };
+        self.health.incarnations.add(u64::from(revision < self.revision));
+        self.revision = revision;
     }
 
     /// Connects, lists, and has changes told from there on.
@@ -139,7 +150,8 @@ impl Store {
         let asked = clock::now();
         let (reading, listed) = Reading::begin(&self.question, self.server).await?;
         let now = clock::now();
-        self.health.answered(now - asked);
+        self.health.answered(StoreOp::List, now - asked);
+        self.compare(&listed);
         let next_sign = now + SIGN_OF_LIFE;
         let connected = self.connected.insert(Connected { reading, listed: now, signs: 0, next_sign, expires: None });
         connected.listed(&listed);
@@ -181,7 +193,7 @@ impl Connected {
             self.signs += 1;
             self.next_sign = asked + SIGN_OF_LIFE;
             self.reading.ping().await?;
-            health.answered(asked.elapsed());
+            health.answered(StoreOp::Ping, asked.elapsed());
         }
         tokio::time::sleep_until((self.listed + MIN_PAUSE).into()).await;
         Ok(())

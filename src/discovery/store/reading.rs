@@ -20,6 +20,8 @@ pub struct Listed {
     pub entries: Vec<Result<Entry, String>>,
     /// When the first of them goes if it gives no further sign of life, where the store tells nobody.
     pub expires: Option<Duration>,
+    /// At which revision that was so, where one never goes back as long as the data are the same.
+    pub revision: Option<u64>,
 }
 
 /// A connection to one server that is told of changes.

@@ -72,7 +72,7 @@ impl Reading {
             Layout::Own => Some(entry(name, value)),
             Layout::Curator => curator::entry(name, value).transpose(),
         };
-        Ok(Listed { entries: nodes.iter().filter_map(read).collect(), expires: None })
+        Ok(Listed { entries: nodes.iter().filter_map(read).collect(), ..Listed::default() })
     }
 
     pub(super) async fn ping(&mut self) -> Result<(), StoreError> {

@@ -18,6 +18,7 @@ use crate::store::StoreError;
 use crate::store::redis::Redis as Client;
 use crate::store::settings::Redis as Own;
 use crate::store::settings::Settings;
+use crate::telemetry::labels::StoreOp;
 use ring::rand::SecureRandom;
 use ring::rand::SystemRandom;
 use scripts::Answered;
@@ -184,13 +185,18 @@ impl Redis {
         let seen = self.standing.highest().to_string();
         let arguments = [&*arguments.0, arguments.1, &seen];
         let told: Vec<String> = connection.client.run(SIGN, &scripts::SIGNING, &keys, &arguments).await?;
-        let numbers = told.get(..2).and_then(|two| Some((two[0].parse().ok()?, two[1].parse().ok()?)));
-        let (there, left) = numbers.ok_or_else(|| StoreError::Answer("a sign of life".into()))?;
+        let number = |index: usize| told.get(index).and_then(|number| number.parse::<u64>().ok());
+        let numbers = number(0).zip(number(1)).zip(number(2));
+        let ((there, left), life) = numbers.ok_or_else(|| StoreError::Answer("a sign of life".into()))?;
         *lock(&connection.clock) = (sent, there);
         let left = Duration::from_millis(left);
+        // One that forgets nothing was merely started anew, unless it says otherwise.
+        if !self.own.is_durable || !left.is_zero() {
+            self.standing.health.is_of(life);
+        }
         self.heard.send_replace(clock::now());
         self.standing.heard(sent.elapsed(), left);
-        self.compare(&held, &told[2..], sent);
+        self.compare(&held, &told[3..], sent);
         self.exorcise(connection).await?;
         Ok(left)
     }
@@ -252,10 +258,12 @@ impl Redis {
     }
 
     /// Waits for an answer about a lock; when there is none, the connection is looked at.
-    async fn asked<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn asked<T>(&self, op: StoreOp, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let sent = clock::now();
         let answer = call.await;
-        if answer.is_err() {
-            self.doubt.notify_one();
+        match &answer {
+            Ok(_) => self.standing.health.took(op, sent.elapsed()),
+            Err(_) => self.doubt.notify_one(),
         }
         answer
     }
@@ -281,7 +289,9 @@ impl Redis {
             let keys = [&*key, &line, &alive, &fence, &boot];
             let arguments = [&*owner, &ttl, &place, &quarantine, is_durable, &deadline, &ask.told];
             let sent = clock::now();
-            let told = self.asked(connection.client.run(CALL, &scripts::ACQUIRING, &keys, &arguments)).await?;
+            let told = self
+                .asked(StoreOp::Acquire, connection.client.run(CALL, &scripts::ACQUIRING, &keys, &arguments))
+                .await?;
             match Answered::read(told)? {
                 Answered::Granted(token) => return self.hold(ask, sent, token),
                 Answered::Queued(left) => {
@@ -291,7 +301,7 @@ impl Redis {
                     tokio::time::timeout(look, wake.notified()).await.unwrap_or_default();
                 }
                 Answered::Quarantine(left) => {
-                    self.standing.heard(sent.elapsed(), left);
+                    self.standing.gives_none(left);
                     tokio::time::sleep(left.min(LOOK)).await;
                 }
                 Answered::Late => {
@@ -320,7 +330,7 @@ impl Redis {
         let sent = clock::now();
         let (keys, arguments) = ([&*key], [&*owner, &*ttl]);
         let call = connection.client.run::<i64>(CALL, &scripts::RENEWING, &keys, &arguments);
-        Ok((self.asked(call).await? == 1).then(|| self.until(sent)))
+        Ok((self.asked(StoreOp::Renew, call).await? == 1).then(|| self.until(sent)))
     }
 
     fn published_key(&self, post: &Post) -> String {
@@ -333,13 +343,15 @@ impl Redis {
         let (published, lasts) = (self.published_key(post), post.lasts.as_millis().to_string());
         let (keys, arguments) = ([&*key, &*published], [&*self.owner(owner), text, &*lasts]);
         let call = connection.client.run::<i64>(CALL, &scripts::PUBLISHING, &keys, &arguments);
-        Ok(self.asked(call).await? == 1)
+        Ok(self.asked(StoreOp::Publish, call).await? == 1)
     }
 
     async fn read(&self, post: &Post) -> Result<Published, StoreError> {
         let connection = self.connection().await?;
         let key = self.published_key(post);
-        let told: Vec<u8> = self.asked(connection.client.run(CALL, &scripts::READING, &[&*key], &[])).await?;
+        let keys = [&*key];
+        let call = connection.client.run(CALL, &scripts::READING, &keys, &[]);
+        let told: Vec<u8> = self.asked(StoreOp::Read, call).await?;
         let Some(bar) = told.iter().position(|byte| *byte == b'|') else { return Ok(None) };
         let number = std::str::from_utf8(&told[..bar]).ok().and_then(|number| number.parse().ok());
         Ok(number.map(|number| (number, told[bar + 1..].to_vec())))
@@ -349,7 +361,7 @@ impl Redis {
         let Some(was_asking) = lock(&self.asks).get(&ask.owner).map(|entry| entry.is_asking) else { return Ok(()) };
         let connection = self.connection().await?;
         let key = self.lock_key(ask);
-        self.asked(self.give_back(&connection, &key, ask.owner)).await?;
+        self.asked(StoreOp::Release, self.give_back(&connection, &key, ask.owner)).await?;
         lock(&self.asks).remove(&ask.owner);
         if was_asking {
             lock(&self.ghosts).push((clock::now() + CALL, key, ask.owner));

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 /// The moment in microseconds and in milliseconds; and for how many milliseconds no lock is given, because this is another life of
-/// the data: the server is another one or was started anew, or the key that says which it was is gone.
+/// the data: the server is another one or was started anew, or the key that says which it was is gone; and when that life was first
+/// seen.
 ///
 /// `boot` has the life, when it was first seen, and until when no lock is given; `-` once that is over.
 const BASE: &str = r"
@@ -32,7 +33,7 @@ const BASE: &str = r"
         if till ~= '-' then till = whole(till) end
         local new = life .. '|' .. whole(since) .. '|' .. till
         if new ~= told then redis.call('SET', boot, new) end
-        return left
+        return left, since
     end
     -- Whoever gave no sign of life is forgotten; the first of the others.
     local function first(queue, alive)
@@ -116,13 +117,14 @@ const READ: &str = r"return redis.call('GET', KEYS[1]) or ''";
 
 /// A sign of life. It writes, so that a server which may not is none; and the last token is none below those that were seen, also
 /// when the data are of an earlier time. KEYS: the last token, the life, locks that are held. ARGV: the quarantine, whether the server is
-/// durable, the highest token seen. Tells the moment, the rest of the quarantine, and who has those locks.
+/// durable, the highest token seen. Tells the moment, the rest of the quarantine, when this life was first seen, and who has those locks.
 const SIGN: &str = r"
     local last = tonumber(redis.call('GET', KEYS[1]) or 0)
     redis.call('SET', KEYS[1], whole(math.max(last, tonumber(ARGV[3]))))
-    local told = { whole(now), whole(quarantine(KEYS[2], tonumber(ARGV[1]), ARGV[2] == '1')) }
+    local left, since = quarantine(KEYS[2], tonumber(ARGV[1]), ARGV[2] == '1')
+    local told = { whole(now), whole(left), whole(since) }
     for i = 3, #KEYS do
-        told[i] = owner_of(redis.call('GET', KEYS[i])) or ''
+        told[i + 1] = owner_of(redis.call('GET', KEYS[i])) or ''
     end
     return told
 ";

@@ -23,6 +23,7 @@ use crate::store::zookeeper::Events;
 use crate::store::zookeeper::Session as Known;
 use crate::store::zookeeper::Stays;
 use crate::store::zookeeper::Zookeeper as Client;
+use crate::telemetry::labels::StoreOp;
 use names::Place;
 use names::folder;
 use names::holder;
@@ -140,6 +141,7 @@ impl Zookeeper {
         let known = client.session();
         *previous = Some(known.clone());
         let epoch = self.epoch(&client).await?;
+        self.standing.health.is_of(epoch);
         let term = Term::until(sent + surely(known.timeout));
         let session = Arc::new(Session { id: known.id, timeout: known.timeout, epoch, term });
         self.standing.answered(sent.elapsed());
@@ -303,6 +305,14 @@ impl Zookeeper {
         before.is_some_and(|before| before.session == session.id)
     }
 
+    /// Notes how long an answer took.
+    async fn timed<T>(&self, op: StoreOp, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let sent = clock::now();
+        let answer = call.await?;
+        self.standing.health.took(op, sent.elapsed());
+        Ok(answer)
+    }
+
     async fn wait(&self, ask: &Ask) -> Result<Grant, StoreError> {
         let folder = folder(&self.settings.root, &ask.key);
         let Link { session, client } = self.link().await?;
@@ -327,7 +337,8 @@ impl Zookeeper {
                 let wanted = format!("{folder}/{mark}");
                 let made = client.create(&wanted, ask.told.as_bytes(), NUMBERED, PASSING);
                 // The list is asked for at once: what was asked for first is done first.
-                let (made, found) = tokio::join!(biased; made, client.children(&folder, false));
+                let (made, found) =
+                    tokio::join!(biased; self.timed(StoreOp::Acquire, made), client.children(&folder, false));
                 let (path, stat) = made?.ok_or_else(gone)?;
                 names = found?.filter(|found| found.iter().any(|name| path.ends_with(name.as_str())));
                 (path, stat.created)
@@ -379,7 +390,8 @@ impl Zookeeper {
     async fn write(&self, owner: u64, text: &str) -> Result<bool, StoreError> {
         let path = lock(&self.asks).get(&owner).and_then(|entry| entry.path.clone());
         let Some(path) = path.filter(|path| lock(&self.held).contains_key(path)) else { return Ok(false) };
-        self.link().await?.client.set(&path, text.as_bytes()).await
+        let client = self.link().await?.client;
+        self.timed(StoreOp::Publish, client.set(&path, text.as_bytes())).await
     }
 
     /// What whoever has the lock says in its node; before its first word it names itself there alone.
@@ -388,7 +400,7 @@ impl Zookeeper {
         let folder = folder(&self.settings.root, &post.key);
         let names = client.children(&folder, false).await?.unwrap_or_default();
         let Some(holder) = holder(&names) else { return Ok(None) };
-        let text = client.get(&format!("{folder}/{holder}")).await?;
+        let text = self.timed(StoreOp::Read, client.get(&format!("{folder}/{holder}"))).await?;
         Ok(text.filter(|text| text.starts_with(b"{")).map(|text| (xxh3_64(&text), text)))
     }
 
@@ -399,7 +411,7 @@ impl Zookeeper {
         }
         let Link { client, .. } = self.link().await?;
         match &entry.path {
-            Some(path) => client.delete(ANSWER, path).await?,
+            Some(path) => self.timed(StoreOp::Release, client.delete(ANSWER, path)).await?,
             None => {
                 // What was sent for it and not answered is done by now, or never.
                 let mark = mark(entry.session, ask.owner);

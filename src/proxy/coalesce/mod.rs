@@ -27,7 +27,6 @@ use crate::route::action::Forward;
 use crate::route::coalesce::Coalesce;
 use crate::route::coalesce::OnLoss;
 use crate::snapshot::upstream::Upstream;
-use crate::telemetry::cells::Gauge;
 use crate::telemetry::labels::Coalesced;
 use crate::wire::body::BodyError;
 use crate::wire::body::Step;
@@ -79,22 +78,6 @@ pub(super) async fn answer<D: Downstream>(
         change.settle(answer.head.status());
     }
     answered.map(Answer::OfEndpoint)
-}
-
-/// Counts a request as waiting as long as it is there.
-struct Waiting<'a>(&'a Gauge);
-
-impl<'a> Waiting<'a> {
-    fn new(gauge: &'a Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 /// A place in the answer of a flight; `None` when the request has to be answered for itself.
@@ -151,7 +134,7 @@ async fn share(
             // Whoever waited in vain still has time to ask.
             deadline.set(coalesce.wait.min(forward.timeout / 2));
         }
-        let waiting = Waiting::new(&view.route_stats_of(ctx.route).of(proxy.worker.index).waiting);
+        let waiting = view.route_stats_of(ctx.route).of(proxy.worker.index).waiting.count();
         let heard = poll_fn(|cx| {
             loop {
                 match seat.poll_news(cx) {

@@ -5,9 +5,7 @@ use crate::base::clock;
 use crate::lock::Limits;
 use crate::lock::LockError;
 use crate::lock::key::LockKey;
-use crate::proxy::serialize;
 use crate::proxy::serialize::Held;
-use crate::proxy::serialize::Waiting;
 use crate::route::coalesce::OnLoss;
 use crate::snapshot::Serial;
 use crate::telemetry::labels::Coalesced;
@@ -46,7 +44,7 @@ pub struct Wish<'a> {
 pub async fn take(serial: &Serial, worker: usize, wish: Wish<'_>) -> Result<Turn, LockError> {
     let stats = serial.stats.clone();
     let cell = stats.of(worker);
-    let (began, waiting) = (clock::now(), Waiting::new(cell));
+    let (began, waiting) = (clock::now(), cell.waiting.count());
     let asked = serial.service.acquire(wish.key, wish.told, Limits { wait: wish.wait, queue: MAX_QUEUE }).await;
     drop(waiting);
     let (result, turn) = match asked {
@@ -60,7 +58,7 @@ pub async fn take(serial: &Serial, worker: usize, wish: Wish<'_>) -> Result<Turn
         }
         Err(LockError::StoreLost) => (LockResult::StoreLost, Err(LockError::StoreLost)),
         // The others take too long: better one fetch too many than none.
-        Err(error) => (serialize::result_of(error), Ok(Turn { held: None, role: Coalesced::Timeout })),
+        Err(error) => (error.into(), Ok(Turn { held: None, role: Coalesced::Timeout })),
     };
     cell.acquire[result as usize].observe(began.elapsed());
     turn

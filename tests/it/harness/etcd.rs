@@ -69,6 +69,7 @@ impl BoardServer for Etcd {
 impl Server for Etcd {
     const REFUSAL: &'static str = "authentication failed";
     const TAKES_SEVERAL: bool = true;
+    const NUMBERS_ITS_DATA: bool = true;
 
     fn start() -> Option<Self> {
         if !is_installed("etcd", "--version") {

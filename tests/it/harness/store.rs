@@ -40,6 +40,8 @@ pub trait Server: Sized {
     fn address(&self) -> SocketAddr;
     /// Whether the engine's settings take several servers.
     const TAKES_SEVERAL: bool;
+    /// Whether it numbers its data by a revision that goes back with them alone.
+    const NUMBERS_ITS_DATA: bool = false;
     /// Registers a member of [`RING`] by hand, or changes it.
     fn put(&self, id: &str, address: &str, weight: u32);
     /// Many at once.

@@ -9,6 +9,7 @@ use super::guard;
 use super::guard::Breach;
 use super::history::Cause;
 use super::history::RingChanged;
+use super::state;
 use super::state::Desired;
 use super::state::State;
 use crate::base::clock;
@@ -50,7 +51,7 @@ impl Control {
         note_memberships(&self.sources, &mut self.state, wanted.keys());
         for update in first_members(&mut self.sources, fresh).await {
             if self.discoveries.contains_key(&update.upstream) {
-                self.populate(update);
+                self.populate(update).await;
             } else {
                 take_in(&mut self.state, update);
             }
@@ -82,7 +83,7 @@ impl Control {
     }
 
     /// Takes a list in, and publishes it if it is news: all of it, or what the guard lets pass.
-    pub(super) fn populate(&mut self, mut update: Update) {
+    pub(super) async fn populate(&mut self, mut update: Update) {
         self.refuse(&update);
         let Some(wanted) = update.members.clone() else { return };
         let upstream = update.upstream.clone();
@@ -93,7 +94,11 @@ impl Control {
         for part in std::iter::once(wanted.clone()).chain(less) {
             let before = self.handle.load();
             let now = clock::now();
-            match build::repopulate(&mut self.state, &before, &upstream, part, update.is_approved, now) {
+            let (last, name, is_approved) = (before.clone(), upstream.clone(), update.is_approved);
+            let built = state::aside(&mut self.state, move |state| {
+                build::repopulate(state, &last, &name, part, is_approved, now)
+            });
+            match built.await {
                 Ok(Repopulated::Held(too_much)) => {
                     breach.get_or_insert(too_much);
                     continue;
@@ -183,7 +188,7 @@ impl Control {
             let Ok(update) = tokio::time::timeout_at(deadline.into(), self.sources.next()).await else { break };
             let upstream = update.upstream.clone();
             let is_it = update.is_approved && asked.remove(&upstream);
-            self.populate(update);
+            self.populate(update).await;
             if let (true, Some(group)) = (is_it, self.state.groups.get(&upstream)) {
                 let fingerprint = fingerprint::of(group.ring.settings(), group.ring.members());
                 approved.push(Approved {

@@ -183,7 +183,8 @@ impl Control {
         let mut sources = Runners::default();
         members::begin(&mut sources, &mut state, &desired).await;
         naming::begin(&mut names, &mut state, &desired).await;
-        let (first, Published { generation, rings, .. }) = build::build(&mut state, desired, true, clock::now())?;
+        let built = state::aside(&mut state, |state| build::build(state, desired, true, clock::now())).await;
+        let (first, Published { generation, rings, .. }) = built?;
         state.locks.start();
         let (history, at) = (History::default(), clock::since_epoch());
         history.add(Change { at, cause: Cause::Start, what: Vec::new(), generation, rings });
@@ -249,7 +250,7 @@ impl Control {
                     None => return,
                 },
                 answer = self.names.next() => self.learn(answer),
-                update = self.sources.next() => self.populate(update),
+                update = self.sources.next() => self.populate(update).await,
                 answers = self.checks.answers() => self.hear(answers),
                 answer = self.heat.answer() => {
                     if self.heat.hear(&mut self.state, &answer) {
@@ -272,7 +273,7 @@ impl Control {
         let wanted = desired.names();
         let discoveries = desired.discoveries.clone();
         let now = clock::now();
-        let built = build::build(&mut self.state, desired, is_forced, now);
+        let built = state::aside(&mut self.state, move |state| build::build(state, desired, is_forced, now)).await;
         if built.is_ok() {
             self.wanted = wanted;
             self.discoveries = discoveries;

@@ -94,6 +94,30 @@ pub struct State {
     pub own_name: String,
 }
 
+/// Has something done with the state that may take seconds, as the building of a large ring does, on another thread: those who talk to
+/// stores share this one.
+///
+/// # Panics
+/// When the work does.
+pub(super) async fn aside<T: Send + 'static>(
+    state: &mut State,
+    work: impl FnOnce(&mut State) -> T + Send + 'static,
+) -> T {
+    let stands_in = State::new(state.workers);
+    let mut taken = std::mem::replace(state, stands_in);
+    let working = tokio::task::spawn_blocking(move || {
+        let done = work(&mut taken);
+        (taken, done)
+    });
+    match working.await {
+        Ok((taken, done)) => {
+            *state = taken;
+            done
+        }
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
 /// Counters by name.
 #[derive(Debug, Default, Clone)]
 pub struct Counters {

@@ -3,8 +3,10 @@ use crate::harness::origin::Origin;
 use crate::harness::program::{Metrics, Ringway, command};
 use crate::harness::wait_for;
 use crate::hashing::BY_PATH;
+use ringway::base::clock;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A list of these origins, as JSON.
@@ -68,6 +70,26 @@ fn servers(ringway: &Ringway) -> BTreeSet<String> {
     let mut client = ringway.client();
     let served = |n| client.get(&format!("/{n}")).unwrap().header("x-origin").unwrap().to_string();
     (0..60).map(served).collect()
+}
+
+#[test]
+fn while_a_large_ring_is_built_others_go_on() {
+    let origin = Origin::start("a");
+    let listed = Listed::new(Some(&list(&[&origin])), "max_members = 4000\n");
+    let ringway = Ringway::start(&listed.config);
+    let before = ringway.generation();
+    let member = |n: usize| serde_json::json!({ "id": format!("m{n}"), "address": format!("10.1.{}.{}:80", n / 250, n % 250 + 1) });
+    listed.write(&serde_json::json!({ "endpoints": (0..4_000).map(member).collect::<Vec<_>>() }).to_string());
+    let (end, mut longest) = (clock::now() + Duration::from_secs(120), Duration::ZERO);
+    while ringway.generation() == before {
+        assert!(clock::now() < end, "the list was not taken up");
+        let asked = clock::now();
+        assert_eq!(ringway.admin_get("/healthz").unwrap().status, 200);
+        longest = longest.max(asked.elapsed());
+    }
+    // Who answers operators also talks to stores.
+    let built = ringway.metrics().get("ringway_ring_build_seconds{upstream=\"u\"}");
+    assert!(longest.as_secs_f64() < built / 2.0, "{longest:?} without an answer, {built} s to build");
 }
 
 #[test]

@@ -158,7 +158,11 @@ fn print_loss(store: Option<&view::Store>, then: Option<&str>) {
     if let (Some(store), Some(then)) = (store, then) {
         let told =
             store.last_ok_seconds_ago.map_or("it never answered".into(), |ago| format!("last answer {ago}s ago"));
-        say!("    store {} is LOST, {told}: {then}", store.name);
+        // One that answers, and gives no locks, may have forgotten some.
+        match store.up {
+            true => say!("    store {} MAY HAVE FORGOTTEN LOCKS and gives none for a time: {then}", store.name),
+            false => say!("    store {} is LOST, {told}: {then}", store.name),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Turns by a Redis that forgets, or that keeps all: whoever may still have a lock is waited for.
 use crate::harness::http::Client;
-use crate::harness::program::Ringway;
+use crate::harness::program::{Ringway, command};
 use crate::harness::redis::Redis;
 use crate::harness::register::Register;
 use crate::harness::store::Server;
@@ -38,6 +38,12 @@ fn a_redis_that_forgot_its_locks_gives_none_until_they_have_run_out() {
     assert_eq!(word(&b.client().post("/n", b"").unwrap()), (503, "store_lost".into(), Some("1")));
     assert!(b.metrics().get(QUARANTINE) > 0.0 && b.metrics().get("ringway_store_up{store=\"e\"}") == 1.0);
     assert_eq!(b.metrics().get("ringway_cap_degraded{use=\"serialize\",mode=\"refuse\"}"), 1.0);
+    let told = command(&["status", "--admin", &format!("http://{}", b.admin)]);
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(
+        told.contains("store e MAY HAVE FORGOTTEN LOCKS and gives none for a time: REQUESTS ARE REFUSED"),
+        "{told}"
+    );
     // Whoever is connected has told what it has seen, long before it is over.
     wait_for("the last token", || {
         let fence: u64 = redis.call(&[&["GET", "ringway:fence"]]).parse().ok()?;

@@ -222,12 +222,14 @@ function meet(fleet) {
 
 // What goes on without its store, and how.
 function degraded(status) {
+  // One that answers, and gives no locks, may have forgotten some.
+  const gone = (store) => `store ${store.name} ${store.up ? "may have forgotten locks and gives none for a time" : "is lost"}`;
   const modes = { refuse: "requests are refused", local: "requests take turns within this proxy, without tokens", bypass: "requests pass without turns" };
   const turns = status.serialize.filter((route) => route.degraded)
-    .map((route) => `Route ${route.route}: store ${route.store.name} is lost, ${modes[route.degraded]}.`);
+    .map((route) => `Route ${route.route}: ${gone(route.store)}, ${modes[route.degraded]}.`);
   const alone = { refuse: "requests are refused", local: "each proxy asks for its own" };
   const shared = status.coalesce.filter((route) => route.degraded)
-    .map((route) => `Route ${route.route}: store ${route.store.name} is lost, ${alone[route.degraded]}.`);
+    .map((route) => `Route ${route.route}: ${gone(route.store)}, ${alone[route.degraded]}.`);
   const lost = status.upstreams.filter((upstream) => upstream.discovery?.store && !upstream.discovery.store.up)
     .map((upstream) => `Upstream ${upstream.name}: store ${upstream.discovery.store.name} is lost, ${upstream.discovery.refuses ? "requests are refused" : "the last members serve"}.`);
   const box = byId("degraded");

@@ -298,9 +298,11 @@ fn without_its_store_a_fleet_coalesces_by_proxy_or_refuses_and_says_so(mut store
     for line in ["REQUESTS ARE REFUSED", "each proxy asks for its own"] {
         assert!(told.contains(line), "{told}");
     }
-    if let Some(page) = dashboard::dom(&format!("http://{}/", proxy.admin)) {
-        assert!(page.contains("<p>Route /refuse: store e is lost, requests are refused.</p>"), "{page}");
-    }
+    let lines = [
+        "Route /refuse: store e is lost, requests are refused.",
+        "Route /: store e is lost, each proxy asks for its own.",
+    ];
+    dashboard::tells(&proxy, &lines);
     store.restart();
     wait_for("the store", || (proxy.metrics().sum("ringway_cap_degraded") == 0.0).then_some(()));
     let asking = ask(&proxy, "/refuse/a");

@@ -26,6 +26,15 @@ pub fn dom(url: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// The page tells each of these things as something that goes on without its store. Not where there is no browser.
+#[track_caller]
+pub fn tells(ringway: &Ringway, lines: &[&str]) {
+    let Some(page) = dom(&format!("http://{}/", ringway.admin)) else { return };
+    for line in lines {
+        assert!(page.contains(&format!("<p>{line}</p>")), "{line}: {page}");
+    }
+}
+
 /// A proxy whose admin interface wants [`TOKEN`].
 fn with_token() -> (Vec<crate::harness::origin::Origin>, Ringway) {
     let (origins, upstream) = fleet(&["a", "b"]);

@@ -219,9 +219,12 @@ fn without_its_store_a_route_does_as_it_is_told_and_says_so(mut store: impl Lock
     for line in ["REQUESTS ARE REFUSED", "within this proxy, without tokens", "REQUESTS PASS WITHOUT TURNS"] {
         assert!(told.contains(line), "{told}");
     }
-    if let Some(page) = dashboard::dom(&format!("http://{}/", ringway.admin)) {
-        assert!(page.contains("<p>Route /bypass: store e is lost, requests pass without turns.</p>"), "{page}");
-    }
+    let lines = [
+        "Route /refuse: store e is lost, requests are refused.",
+        "Route /local: store e is lost, requests take turns within this proxy, without tokens.",
+        "Route /bypass: store e is lost, requests pass without turns.",
+    ];
+    dashboard::tells(&ringway, &lines);
     register.hold_no_more();
     store.restart();
     wait_for("turns by the store", || (post("/refuse").status == 200).then_some(()));

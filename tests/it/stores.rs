@@ -1,5 +1,6 @@
 //! Members in real stores: told at once, kept while the store is gone, registered by `ringway register`. Each story is told of
 //! each engine.
+use crate::dashboard;
 use crate::harness::consul::Consul;
 use crate::harness::etcd::Etcd;
 use crate::harness::origin::Origin;
@@ -129,6 +130,7 @@ fn while_the_store_is_gone_the_last_members_serve_and_an_empty_one_takes_none<S:
     assert_eq!(metrics.get("ringway_store_up{store=\"s\"}"), 0.0);
     assert_eq!(state(&ringway), ["lost"]);
     assert_eq!(metrics.get("ringway_cap_degraded{use=\"discovery\",mode=\"serve-last\"}"), 1.0);
+    dashboard::tells(&ringway, &["Upstream u: store s is lost, the last members serve."]);
     assert_eq!(ringway.admin_get("/readyz").unwrap().status, 200);
     store.lose_data();
     store.restart();
@@ -191,6 +193,7 @@ fn requests_are_refused_while_the_store_is_lost_where_that_is_wanted(mut store: 
     assert!(refused.text().contains("store_lost") && refused.header("retry-after").is_some(), "{}", refused.text());
     assert_eq!(ringway.metrics().get("ringway_cap_degraded{use=\"discovery\",mode=\"refuse\"}"), 1.0);
     assert_eq!(upstream_status(&ringway)["discovery"]["refuses"], true);
+    dashboard::tells(&ringway, &["Upstream u: store s is lost, requests are refused."]);
     store.restart();
     put(&store, &a);
     wait_for("service again", || (status() == 200).then_some(()));
@@ -201,8 +204,12 @@ pub struct Registered(pub Child);
 
 impl Registered {
     pub fn start(ringway: &Ringway, origin: &Origin) -> Self {
+        Self::start_as(ringway, "s", RING, origin)
+    }
+
+    pub fn start_as(ringway: &Ringway, store: &str, upstream: &str, origin: &Origin) -> Self {
         let mut command = Command::new(program());
-        command.args(["register", "--store", "s", "--upstream", RING, "--id", &origin.id]);
+        command.args(["register", "--store", store, "--upstream", upstream, "--id", &origin.id]);
         command.args(["--address", &origin.address.to_string(), "-c"]).arg(ringway.config_path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self(command.spawn().unwrap())

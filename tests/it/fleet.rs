@@ -7,7 +7,9 @@ use crate::harness::store::{BoardServer, Server};
 use crate::harness::wait_for;
 use crate::harness::zookeeper::Zookeeper;
 use crate::hashing::{BY_PATH, fleet as origins, upstream};
+use crate::members::upstream_status;
 use crate::skip;
+use crate::stores::Registered;
 use ringway::base::clock;
 use serde_json::{Value, json};
 
@@ -167,6 +169,32 @@ fn keys_go_over_in_step_on_a_proxy_that_changes_later(store: impl BoardServer) {
     });
     assert!(proxies[1].stderr().contains("in step with a proxy that began before"), "{}", proxies[1].stderr());
     assert!(!proxies[0].stderr().contains("in step with"), "the first waits for nobody");
+}
+
+/// The README's own example, with free ports in place of its.
+#[test]
+fn the_example_of_the_readme_works() {
+    let Some(redis) = Redis::start() else { skip!("no redis") };
+    let (origins, _) = origins(&["c1", "c2"]);
+    let text = include_str!("../../config/fleet.toml").replace("127.0.0.1:6379", &redis.address.to_string());
+    let text = text.replace("127.0.0.1:8080", "LISTEN").replace("127.0.0.1:9900", "ADMIN");
+    let proxies = [1, 2].map(|_| Ringway::spawn(&text).until_alive());
+    let _registered: Vec<Registered> =
+        origins.iter().map(|origin| Registered::start_as(&proxies[0], "redis1", "app", origin)).collect();
+    for proxy in &proxies {
+        wait_for_counts(proxy, (1, 1));
+        wait_for("both members", || (upstream_status(proxy)["endpoints"].as_array()?.len() == 2).then_some(()));
+        wait_for("readiness", || (proxy.admin_get("/readyz").ok()?.status == 200).then_some(()));
+    }
+    let owner = |proxy: &Ringway| proxy.client().get("/a").unwrap().header("x-origin").map(str::to_string);
+    assert_eq!(owner(&proxies[0]), owner(&proxies[1]));
+    for proxy in &proxies {
+        wait_for("a turn", || (proxy.client().post("/accounts/7", b"").unwrap().status == 200).then_some(()));
+    }
+    wait_for("one that is elected", || {
+        let job = "ringway_leader{job=\"health_check/app\"}";
+        (proxies.iter().map(|proxy| proxy.metrics().get(job)).sum::<f64>() == 1.0).then_some(())
+    });
 }
 
 /// All stories of one engine.

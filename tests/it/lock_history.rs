@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 const LEASE: u64 = 2;
 /// So long before the store a proxy gives up a lease: it relies on two thirds of it.
 const MARGIN: Duration = Duration::from_millis(LEASE * 1000 / 3);
-const PROXIES: usize = 3;
+const PROXIES: usize = 4;
 const CLIENTS: u64 = 8;
 /// Within this every proxy has its store back after a fault: leases and quarantines have run out, pauses between tries are over, and the
 /// machine is a busy one.

@@ -27,6 +27,7 @@ mod faults;
 mod field_blocks;
 mod fill;
 mod fleet;
+mod fleet_check;
 mod framing;
 mod framing_cases;
 mod grpc;

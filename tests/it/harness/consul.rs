@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -30,9 +31,7 @@ impl Consul {
 
     /// An instance on a node of its own, which no agent looks after.
     fn register(&self, id: &str, address: &str, port: u16, meta: &Value) {
-        let service = json!({ "ID": id, "Service": RING, "Address": address, "Port": port, "Meta": meta });
-        let node = json!({ "Node": format!("node-{id}"), "Address": "10.9.9.9", "Service": service });
-        self.call("PUT", "/v1/catalog/register", &node);
+        self.call("PUT", "/v1/catalog/register", &instance(id, address, port, meta));
     }
 
     fn config(&self) -> Value {
@@ -48,6 +47,11 @@ impl Consul {
         }
         config
     }
+}
+
+fn instance(id: &str, address: &str, port: u16, meta: &Value) -> Value {
+    let service = json!({ "ID": id, "Service": RING, "Address": address, "Port": port, "Meta": meta });
+    json!({ "Node": format!("node-{id}"), "Address": "10.9.9.9", "Service": service })
 }
 
 fn try_call(address: SocketAddr, word: Option<&str>, method: &str, path: &str, body: &Value) -> Option<Value> {
@@ -118,7 +122,18 @@ impl Server for Consul {
     }
 
     fn put_many(&self, members: &[(String, String)]) {
-        members.iter().for_each(|(id, address)| self.put(id, address, 1));
+        let (agent, word) = (self.address, self.word.as_deref());
+        let put = |(id, address): &(String, String)| {
+            let address: SocketAddr = address.parse().expect("an address");
+            let instance = instance(id, &address.ip().to_string(), address.port(), &json!({}));
+            wait_for("a registration", || try_call(agent, word, "PUT", "/v1/catalog/register", &instance))
+        };
+        // One after the other they take longer than members that join at once.
+        thread::scope(|scope| {
+            for some in members.chunks(members.len().div_ceil(8).max(1)) {
+                scope.spawn(move || some.iter().for_each(|member| drop(put(member))));
+            }
+        });
     }
 
     fn put_garbage(&self, kind: usize) {

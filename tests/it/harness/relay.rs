@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Relay {
     pub address: SocketAddr,
     is_cut: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Relay {
@@ -22,23 +23,30 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind to loopback");
         let address = listener.local_addr().expect("a bound socket has an address");
         let is_cut = Arc::new(AtomicBool::new(false));
-        let cut = is_cut.clone();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (cut, count) = (is_cut.clone(), asked.clone());
         thread::spawn(move || {
             while let Ok((near, _)) = listener.accept() {
-                let cut = cut.clone();
+                let (cut, count) = (cut.clone(), count.clone());
                 thread::spawn(move || {
                     wait(&cut);
                     // A server that is gone closes the connection, as it would itself.
                     let Ok(far) = TcpStream::connect(to) else { return };
-                    let pairs = [(near.try_clone(), far.try_clone()), (Ok(far), Ok(near))];
-                    for (from, to) in pairs {
+                    let back = Arc::default();
+                    let pairs = [(near.try_clone(), far.try_clone(), count), (Ok(far), Ok(near), back)];
+                    for (from, to, count) in pairs {
                         let (Ok(from), Ok(to), cut) = (from, to, cut.clone()) else { return };
-                        thread::spawn(move || forward(from, to, &cut));
+                        thread::spawn(move || forward(from, to, &cut, &count));
                     }
                 });
             }
         });
-        Self { address, is_cut }
+        Self { address, is_cut, asked }
+    }
+
+    /// Messages that went to the server so far, as they came: mostly one for each thing it was asked.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Falls silent, or goes on with what has come meanwhile.
@@ -53,7 +61,7 @@ fn wait(cut: &AtomicBool) {
     }
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
+fn forward(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool, count: &AtomicUsize) {
     let mut part = [0; 16 * 1024];
     from.set_nodelay(true).and_then(|()| to.set_nodelay(true)).unwrap_or_default();
     loop {
@@ -64,6 +72,7 @@ fn forward(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
             Err(_) => break,
         };
         wait(cut);
+        count.fetch_add(1, Ordering::Relaxed);
         if to.write_all(&part[..read]).is_err() {
             break;
         }

@@ -315,7 +315,8 @@ impl Server for Zookeeper {
     }
 
     fn put_many(&self, members: &[(String, String)]) {
-        self.put(&node("m0"), "10.1.0.1:80");
+        let Some((id, address)) = members.first() else { return };
+        self.put(&node(id), address);
         for (id, address) in members {
             self.create(&node(id), address);
         }

@@ -6,6 +6,7 @@ use crate::harness::etcd::Etcd;
 use crate::harness::history::{History, Ledger, Visit};
 use crate::harness::http::Client;
 use crate::harness::locks::LockServer;
+use crate::harness::namespace::Namespace;
 use crate::harness::pauses::Pauses;
 use crate::harness::program::Ringway;
 use crate::harness::redis::Redis;
@@ -52,7 +53,7 @@ struct Fleet<S: LockServer> {
 impl<S: LockServer> Fleet<S> {
     fn start(store: S) -> Self {
         let ledger = Ledger::start(work);
-        let proxies: Vec<_> = (0..PROXIES).map(|_| proxy(&store, &ledger)).collect();
+        let proxies: Vec<_> = (0..PROXIES).map(|index| proxy(&store, &ledger, index)).collect();
         let addresses = Arc::new(Mutex::new(proxies.iter().map(|(proxy, _)| proxy.address).collect()));
         Self {
             store,
@@ -123,7 +124,7 @@ impl<S: LockServer> Fleet<S> {
             0 => {
                 let index = self.holder();
                 self.proxies[index].0.signal("KILL");
-                let fresh = proxy(&self.store, &self.ledger);
+                let fresh = proxy(&self.store, &self.ledger, index);
                 self.addresses.lock().unwrap()[index] = fresh.0.address;
                 self.proxies[index] = fresh;
             }
@@ -185,9 +186,15 @@ impl<S: LockServer> Fleet<S> {
     }
 }
 
-/// One more proxy, with a way of its own to the store.
-fn proxy<S: LockServer>(store: &S, ledger: &Ledger) -> (Ringway, Relay) {
-    let relay = Relay::start(store.address());
+/// One more proxy, with a way of its own to the store: the last one's is a wire where this machine lets us have a network of our own.
+#[allow(clippy::disallowed_macros, reason = "captured by the test runner")]
+fn proxy<S: LockServer>(store: &S, ledger: &Ledger, index: usize) -> (Ringway, Relay) {
+    let beyond = if index == PROXIES - 1 { Namespace::start() } else { None };
+    println!("proxy {index} has {}", if beyond.is_some() { "a wire to the store" } else { "a relay to the store" });
+    let relay = match beyond {
+        Some(beyond) => Relay::start_beyond(beyond, store.address()),
+        None => Relay::start(store.address()),
+    };
     let config = config_at(store, relay.address, &ledger.upstream(), LEASE, &[("/", "wait = \"4s\"")]);
     (Ringway::start(&config), relay)
 }

@@ -9,6 +9,7 @@ pub mod history;
 pub mod http;
 pub mod last_words;
 pub mod locks;
+pub mod namespace;
 pub mod nginx;
 pub mod origin;
 pub mod pauses;

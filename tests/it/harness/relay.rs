@@ -1,5 +1,6 @@
 //! A relay of TCP that can fall silent: it takes connections and bytes, and forwards nothing, as a network does that drops all
 //! packets. Nobody is told; nothing is closed.
+use super::namespace::Namespace;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -15,12 +16,21 @@ pub struct Relay {
     pub address: SocketAddr,
     is_cut: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
+    beyond: Option<Namespace>,
 }
 
 impl Relay {
     /// A way to this address.
     pub fn start(to: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind to loopback");
+        Self::start_at(TcpListener::bind("127.0.0.1:0").expect("bind to loopback"), to, None)
+    }
+
+    /// A way through another network, which falls silent by its wire being pulled. A silent relay takes connections; there nobody does.
+    pub fn start_beyond(beyond: Namespace, to: SocketAddr) -> Self {
+        Self::start_at(beyond.listen(), to, Some(beyond))
+    }
+
+    fn start_at(listener: TcpListener, to: SocketAddr, beyond: Option<Namespace>) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
         let is_cut = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicUsize::new(0));
@@ -41,7 +51,7 @@ impl Relay {
                 });
             }
         });
-        Self { address, is_cut, asked }
+        Self { address, is_cut, asked, beyond }
     }
 
     /// Messages that went to the server so far, as they came: mostly one for each thing it was asked.
@@ -51,7 +61,10 @@ impl Relay {
 
     /// Falls silent, or goes on with what has come meanwhile.
     pub fn set_cut(&self, is_cut: bool) {
-        self.is_cut.store(is_cut, Ordering::SeqCst);
+        match &self.beyond {
+            Some(beyond) => beyond.set_cut(is_cut),
+            None => self.is_cut.store(is_cut, Ordering::SeqCst),
+        }
     }
 }
 

@@ -73,7 +73,7 @@ fn waiters(proxy: &Ringway) -> f64 {
 fn ask_fleet(address: SocketAddr, path: String) -> JoinHandle<(u16, Duration)> {
     thread::spawn(move || {
         let began = clock::now();
-        let mut client = Client::new(address);
+        let mut client = Client::patient(address, Duration::from_secs(60));
         // A full queue of connections that wait is no story of this.
         let answer = loop {
             match client.request("GET", &path, &[("Host", "fleet.example")], None) {

@@ -21,7 +21,7 @@ pub fn post_all(address: SocketAddr, path: &str, clients: usize, times: usize) -
     let post = |_| {
         let path = path.to_string();
         thread::spawn(move || -> Vec<u16> {
-            let mut client = Client::new(address);
+            let mut client = Client::patient(address, Duration::from_secs(40));
             (0..times).map(|_| client.post(&path, b"x").unwrap().status).filter(|status| *status != 200).collect()
         })
     };

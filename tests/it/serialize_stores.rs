@@ -67,7 +67,7 @@ fn start(store: &impl LockServer, register: &Register, lease: u64, settings: &st
 
 pub fn post_later(address: SocketAddr, path: &str) -> JoinHandle<Response> {
     let path = path.to_string();
-    thread::spawn(move || Client::new(address).post(&path, b"").unwrap())
+    thread::spawn(move || Client::patient(address, Duration::from_secs(40)).post(&path, b"").unwrap())
 }
 
 fn turns(ringway: &Ringway) -> Value {

@@ -87,7 +87,7 @@ fn until_given(proxy: &Ringway) {
 fn ask_all(proxies: &[Ringway], clients: usize, path: &str) -> Vec<Duration> {
     let ready = std::sync::Barrier::new(proxies.len() * clients);
     let ask = |address: SocketAddr| {
-        let mut client = Client::new(address);
+        let mut client = Client::patient(address, PATIENCE);
         client.send(b"GET /ready HTTP/1.1\r\nHost: fleet.example\r\n\r\n").expect("connect");
         assert!(client.response("GET").is_ok());
         ready.wait();

@@ -67,13 +67,19 @@ impl Response {
 pub struct Client {
     address: SocketAddr,
     wire: Option<Wire>,
+    patience: Duration,
     /// Connections opened so far.
     pub connections: usize,
 }
 
 impl Client {
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, wire: None, connections: 0 }
+        Self::patient(address, PATIENCE)
+    }
+
+    /// One that waits for so long for the next bytes: for answers that others are before.
+    pub fn patient(address: SocketAddr, patience: Duration) -> Self {
+        Self { address, wire: None, patience, connections: 0 }
     }
 
     pub fn get(&mut self, path: &str) -> Result<Response> {
@@ -112,7 +118,9 @@ impl Client {
     /// Sends bytes as they are, on the kept connection or a new one.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         if self.wire.is_none() {
-            self.wire = Some(Wire::new(TcpStream::connect(self.address)?)?);
+            let wire = Wire::new(TcpStream::connect(self.address)?)?;
+            wire.stream.set_read_timeout(Some(self.patience))?;
+            self.wire = Some(wire);
             self.connections += 1;
         }
         let sent = self.wire.as_mut().expect("just connected").stream.write_all(bytes);

@@ -256,7 +256,8 @@ fn whatever_happens_holders_are_one_at_a_time_and_the_count_is_exact<S: LockServ
     let history = fleet.history();
     let problems = history.problems();
     assert!(problems.is_empty(), "at the end: {}", problems.join("\n"));
-    let written: u64 = history.numbers.values().sum();
+    // That each of them counts is among the problems; two that a store without memory let write at one time count as one.
+    let written = fleet.ledger.writes() as u64;
     assert!(told <= written, "{told} were told of success, {written} had it");
     assert!(told > 50, "{told} in all");
     wait_within(RECOVERY, "the store to be empty", || fleet.store.locks().is_empty().then_some(()));

@@ -7,8 +7,8 @@ use super::lease::Lease;
 use super::service::Service;
 use super::term::Term;
 use crate::base::clock;
-use crate::snapshot::stats::LockCell;
 use crate::telemetry::cells::Counter;
+use crate::telemetry::cells::LockCell;
 use crate::telemetry::labels::LockLoss;
 use crate::telemetry::labels::LockResult;
 use serde::Deserialize;
@@ -154,7 +154,7 @@ impl Seat {
         if self.role(now) == Role::Elected {
             return Duration::ZERO;
         }
-        now.saturating_duration_since(self.seen().heard)
+        self.unheard(now)
     }
 
     /// How long ago another one was heard last: whoever is elected since then knows by it how long nobody did the job.

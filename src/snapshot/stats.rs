@@ -3,19 +3,17 @@ use crate::snapshot::sample::Sample;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::cells::Gauge;
 use crate::telemetry::cells::HistogramCells;
+use crate::telemetry::cells::LockCell;
 use crate::telemetry::cells::PerWorker;
 use crate::telemetry::cells::StatusCells;
 use crate::telemetry::labels::CheckResult;
 use crate::telemetry::labels::Coalesced;
 use crate::telemetry::labels::ErrorReason;
 use crate::telemetry::labels::FillResult;
-use crate::telemetry::labels::LockLoss;
-use crate::telemetry::labels::LockResult;
 use crate::telemetry::labels::Position;
 use crate::telemetry::labels::RefusedReason;
 use crate::telemetry::labels::RetryReason;
 use crate::telemetry::labels::StatusClass;
-use std::time::Duration;
 
 /// What happens at one listener's door.
 pub type Listener = PerWorker<ListenerCell>;
@@ -54,29 +52,6 @@ pub struct RouteCell {
     pub coalesced: [Counter; Coalesced::ALL.len()],
     /// Requests that wait for another's answer to begin.
     pub waiting: Gauge,
-}
-
-/// One worker's count of locks for one thing, or the count of an election.
-#[derive(Debug, Default)]
-pub struct LockCell {
-    /// Time to what came of asking, by [`LockResult`].
-    pub acquire: [HistogramCells; LockResult::ALL.len()],
-    /// Time from the lock to its release.
-    pub held: HistogramCells,
-    /// Who asks now and has no answer yet.
-    pub waiting: Gauge,
-    /// Locks lost while they were held, by [`LockLoss`].
-    pub lost: [Counter; LockLoss::ALL.len()],
-    /// Answers with a status by which endpoints refuse an outdated token: 409 and 412.
-    pub fenced: Counter,
-}
-
-impl LockCell {
-    /// A lock was had for so long, and lost in this way if it was.
-    pub fn over(&self, held: Duration, loss: Option<LockLoss>) {
-        self.held.observe(held);
-        loss.into_iter().for_each(|loss| self.lost[loss as usize].add(1));
-    }
 }
 
 /// One worker's count of an upstream.

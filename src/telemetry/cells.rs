@@ -1,5 +1,7 @@
 //! Counters that each have one writer: a worker adds by a plain load and store, anybody may read. No cell is shared by two
 //! workers, so counting never moves a cache line between cores.
+use crate::telemetry::labels::LockLoss;
+use crate::telemetry::labels::LockResult;
 use crate::telemetry::metrics::DURATION_BUCKETS;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
@@ -88,6 +90,29 @@ impl HistogramCells {
             *sum += bucket.get();
         }
         sums.seconds += self.sum_micros.get() as f64 / 1e6;
+    }
+}
+
+/// One worker's count of locks for one thing, or the count of an election.
+#[derive(Debug, Default)]
+pub struct LockCell {
+    /// Time to what came of asking, by [`LockResult`].
+    pub acquire: [HistogramCells; LockResult::ALL.len()],
+    /// Time from the lock to its release.
+    pub held: HistogramCells,
+    /// Who asks now and has no answer yet.
+    pub waiting: Gauge,
+    /// Locks lost while they were held, by [`LockLoss`].
+    pub lost: [Counter; LockLoss::ALL.len()],
+    /// Answers with a status by which endpoints refuse an outdated token: 409 and 412.
+    pub fenced: Counter,
+}
+
+impl LockCell {
+    /// A lock was had for so long, and lost in this way if it was.
+    pub fn over(&self, held: Duration, loss: Option<LockLoss>) {
+        self.held.observe(held);
+        loss.into_iter().for_each(|loss| self.lost[loss as usize].add(1));
     }
 }
 

@@ -3,20 +3,14 @@ use crate::harness::origin::Origin;
 use crate::harness::program::Ringway;
 use crate::harness::store::{RING, Server};
 use crate::harness::tls::{Authority, Relay, server_config, write};
-use crate::harness::wait_for;
 use crate::harness::zookeeper::Zookeeper;
+use crate::harness::{signal, wait_for};
 use crate::members::{members, upstream_status, wait_for_members};
 use crate::skip;
 use crate::stores::{Registered, config, config_of};
-use std::process::Command;
 
 /// Members may go at once, be they all.
 const FREE: &str = "settle = \"0s\"\n[upstream.u.transition]\nguard = { max_removed = \"100%\" }";
-
-fn signal(registered: &Registered, name: &str) {
-    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", registered.0.id())]).status();
-    assert!(sent.unwrap().success());
-}
 
 #[test]
 fn who_slept_through_its_session_or_was_deleted_is_registered_anew() {
@@ -28,10 +22,10 @@ fn who_slept_through_its_session_or_was_deleted_is_registered_anew() {
     let node = format!("/ringway/rings/{RING}/a");
     let first = store.owner(&node);
     assert_ne!(first, 0, "it goes with a session");
-    signal(&registered, "STOP");
+    signal(registered.0.id(), "STOP");
     wait_for("the end of its session", || (!Server::has(&store, "a")).then_some(()));
     wait_for_members(&ringway, &[]);
-    signal(&registered, "CONT");
+    signal(registered.0.id(), "CONT");
     wait_for_members(&ringway, &["a"]);
     let second = store.owner(&node);
     assert!(second != 0 && second != first);

@@ -25,7 +25,9 @@ pub mod varnish;
 pub mod zookeeper;
 
 use ringway::base::clock;
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -67,6 +69,26 @@ pub fn wait_within<T>(patience: Duration, what: &str, mut found: impl FnMut() ->
         assert!(clock::now() < deadline, "waited {patience:?} for {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Sends a signal by name, `"TERM"`, `"HUP"`, to one process. After `"STOP"` it waits until nothing of it runs any more.
+#[track_caller]
+pub fn signal(pid: u32, name: &str) {
+    // The shell's own kill: a signal needs either unsafe code here or a program there.
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
+    assert!(sent.expect("a shell").success(), "send SIG{name}");
+    if name == "STOP" {
+        wait_for("all its threads to stop", || is_stopped(pid).then_some(()));
+    }
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    // `PID (NAME) STATE ...`; one that is gone meanwhile does not run either.
+    tasks.map(|task| fs::read_to_string(task.path().join("stat")).unwrap_or_default()).all(|stat| {
+        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+        matches!(state, Some("T" | "Z" | "X") | None)
+    })
 }
 
 /// A loopback address nobody listens at. It lies below the range the kernel takes for outgoing connections, so only

@@ -103,9 +103,7 @@ impl Process {
 
     /// Sends a signal by name: `"STOP"`, `"CONT"`.
     pub fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("it runs").id();
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
-        assert!(sent.expect("a shell").success(), "send SIG{name}");
+        super::signal(self.child.as_ref().expect("it runs").id(), name);
     }
 
     /// Fails the test when it has ended.

@@ -1,6 +1,6 @@
 //! A configuration's text: never a panic; a refusal says where and why; what is accepted could be run.
 use ringway::config;
-use ringway::config::diagnostic::position;
+use ringway::config::diagnostic::Lines;
 use std::collections::HashSet;
 
 /// Names of files that never end, or that wait for somebody. A configuration that names one gets what it asks for.
@@ -16,7 +16,7 @@ pub fn check(input: &[u8]) {
     match config::parse("fuzz.toml", text, &environment) {
         Err(problems) => {
             assert!(!problems.0.is_empty(), "refused without a reason");
-            let (last_line, _) = position(text, text.len());
+            let (last_line, _) = Lines::of(text).position(text, text.len());
             for problem in &problems.0 {
                 assert!(problem.line <= last_line + 1, "line {} of {last_line}", problem.line);
                 assert!(!problem.message.is_empty() && !problem.message.contains('\n'), "{:?}", problem.message);

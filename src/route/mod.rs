@@ -149,11 +149,13 @@ impl RouteTable {
         if !path.starts_with(b"/") || path::is_plain(path) {
             return found;
         }
-        // Whoever reads the path after us may read it otherwise, two of them one after the other as well: it has to lead to the
+        // Whoever reads the path after us may read it otherwise, several of them one after the other as well: it has to lead to the
         // same route then.
         let normal = path::normalise(path);
         let lenient_of_normal = normal.as_deref().and_then(path::lenient);
-        let mut readings = [normal, path::lenient(path), lenient_of_normal, path::cut(path)].into_iter().flatten();
+        let whole = [normal, path::lenient(path), lenient_of_normal];
+        let cut = std::iter::once(path).chain(whole.iter().flatten().map(Vec::as_slice)).map(path::cut);
+        let mut readings = cut.chain(whole.iter().cloned()).flatten();
         if readings.any(|reading| self.best(listener, &host, head, &reading) != found) {
             return Err(Miss::AmbiguousPath);
         }

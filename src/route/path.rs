@@ -166,7 +166,7 @@ fn without_dots<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 
 /// What an origin may make of a path that ends for it at a NUL, as its file names do. `None` when there is none in it.
 pub fn cut(path: &[u8]) -> Option<Vec<u8>> {
-    memchr::memchr(b'%', path)?;
+    memchr::memchr2(b'%', 0, path)?;
     let mut read = path.to_vec();
     for _ in 0..MAX_DECODINGS {
         read = decode(&read, |_| true);

@@ -104,6 +104,9 @@ fn a_path_that_means_another_route_is_refused() {
         "/a/..;/admin",
         // Dots first, then slashes; both at once would be `/`.
         "//admin//..",
+        // Dots first, then the end at a NUL; the other way round both are of `any`.
+        "/x..%00/../admin%00",
+        "/x%00%2f..%2fadmin%00",
     ] {
         assert_eq!(find(&table, "x", path), Err(Miss::AmbiguousPath), "{path}");
     }

@@ -2,18 +2,14 @@
 //! told of each engine.
 use crate::coalesce::{Asking, Hand, ask, got, role, until_waiting};
 use crate::dashboard;
-use crate::harness::consul::Consul;
-use crate::harness::etcd::Etcd;
 use crate::harness::http::Client;
 use crate::harness::locks::LockServer;
 use crate::harness::nginx::Nginx;
 use crate::harness::origin::{Origin, Script};
 use crate::harness::program::{Ringway, command};
-use crate::harness::redis::Redis;
-use crate::harness::store::Server;
 use crate::harness::wait_for;
-use crate::harness::zookeeper::Zookeeper;
 use crate::skip;
+use crate::stories;
 use ringway::base::clock;
 use serde_json::Value;
 use std::io::ErrorKind;
@@ -310,35 +306,13 @@ fn without_its_store_a_fleet_coalesces_by_proxy_or_refuses_and_says_so(mut store
     assert_eq!(got(asking).status, 200);
 }
 
-/// All stories of one engine.
-macro_rules! stories {
-    ($engine:ident, $name:ident) => {
-        mod $name {
-            use super::*;
-            stories! { $engine:
-                eight_hundred_clients_of_four_proxies_cost_one_fetch_behind_real_caches
-                others_wait_for_the_one_that_fetches_and_ask_after_it_one_by_one
-                a_proxy_that_is_killed_while_it_fetches_keeps_others_waiting_for_one_lease
-                a_fetch_that_takes_too_long_elsewhere_is_made_once_more_by_each_proxy
-                an_answer_that_is_nobody_elses_holds_up_no_other_proxy
-                whoever_leaves_while_other_proxies_fetch_leaves_nothing_in_the_store
-                what_a_cache_says_it_has_is_asked_for_without_a_lease
-                without_its_store_a_fleet_coalesces_by_proxy_or_refuses_and_says_so
-            }
-        }
-    };
-    ($engine:ident: $($story:ident)*) => { $(
-        #[test]
-        fn $story() {
-            match $engine::start() {
-                Some(store) => super::$story(store),
-                None => skip!(concat!("no ", stringify!($engine))),
-            }
-        }
-    )* };
+stories! {
+    eight_hundred_clients_of_four_proxies_cost_one_fetch_behind_real_caches
+    others_wait_for_the_one_that_fetches_and_ask_after_it_one_by_one
+    a_proxy_that_is_killed_while_it_fetches_keeps_others_waiting_for_one_lease
+    a_fetch_that_takes_too_long_elsewhere_is_made_once_more_by_each_proxy
+    an_answer_that_is_nobody_elses_holds_up_no_other_proxy
+    whoever_leaves_while_other_proxies_fetch_leaves_nothing_in_the_store
+    what_a_cache_says_it_has_is_asked_for_without_a_lease
+    without_its_store_a_fleet_coalesces_by_proxy_or_refuses_and_says_so
 }
-
-stories! { Etcd, etcd }
-stories! { Redis, redis }
-stories! { Zookeeper, zookeeper }
-stories! { Consul, consul }

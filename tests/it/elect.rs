@@ -1,16 +1,11 @@
 //! One proxy of a fleet checks for all, by a real store: the others know what it found, and what to do when nobody tells them. Each
 //! story is told of each engine.
 use crate::dashboard;
-use crate::harness::consul::Consul;
-use crate::harness::etcd::Etcd;
 use crate::harness::locks::LockServer;
 use crate::harness::origin::{Origin, Script};
 use crate::harness::program::{Ringway, command};
-use crate::harness::redis::Redis;
-use crate::harness::store::Server;
 use crate::harness::wait_for;
-use crate::harness::zookeeper::Zookeeper;
-use crate::skip;
+use crate::stories;
 use ringway::base::clock;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -295,34 +290,12 @@ fn without_the_store_the_last_verdicts_are_kept_where_that_is_wanted(store: impl
     wait_for("the store", || (fleet.degraded(0) + fleet.degraded(1) == 0.0).then_some(()));
 }
 
-/// All stories of one engine.
-macro_rules! stories {
-    ($engine:ident, $name:ident) => {
-        mod $name {
-            use super::*;
-            stories! { $engine:
-                one_proxy_asks_and_all_know_what_it_found
-                when_the_elected_is_killed_the_next_goes_on_with_what_was_known
-                an_elected_that_is_stopped_is_followed_by_one_other
-                an_elected_that_ends_gives_way_at_once
-                an_elected_whose_lock_is_taken_away_is_elected_no_more
-                without_the_store_each_proxy_checks_for_itself
-                without_the_store_the_last_verdicts_are_kept_where_that_is_wanted
-            }
-        }
-    };
-    ($engine:ident: $($story:ident)*) => { $(
-        #[test]
-        fn $story() {
-            match $engine::start() {
-                Some(store) => super::$story(store),
-                None => skip!(concat!("no ", stringify!($engine))),
-            }
-        }
-    )* };
+stories! {
+    one_proxy_asks_and_all_know_what_it_found
+    when_the_elected_is_killed_the_next_goes_on_with_what_was_known
+    an_elected_that_is_stopped_is_followed_by_one_other
+    an_elected_that_ends_gives_way_at_once
+    an_elected_whose_lock_is_taken_away_is_elected_no_more
+    without_the_store_each_proxy_checks_for_itself
+    without_the_store_the_last_verdicts_are_kept_where_that_is_wanted
 }
-
-stories! { Etcd, etcd }
-stories! { Redis, redis }
-stories! { Zookeeper, zookeeper }
-stories! { Consul, consul }

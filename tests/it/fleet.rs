@@ -1,15 +1,13 @@
 //! Proxies that tell each other through a real store who owns what. Each story is told of each engine.
-use crate::harness::consul::Consul;
-use crate::harness::etcd::Etcd;
 use crate::harness::program::{Ringway, command};
 use crate::harness::redis::Redis;
 use crate::harness::store::{BoardServer, Server};
 use crate::harness::wait_for;
-use crate::harness::zookeeper::Zookeeper;
 use crate::hashing::{BY_PATH, fleet as origins, upstream};
 use crate::members::upstream_status;
 use crate::skip;
 use crate::stores::Registered;
+use crate::stories;
 use ringway::base::clock;
 use serde_json::{Value, json};
 
@@ -197,33 +195,11 @@ fn the_example_of_the_readme_works() {
     });
 }
 
-/// All stories of one engine.
-macro_rules! stories {
-    ($engine:ident, $name:ident) => {
-        mod $name {
-            use super::*;
-            stories! { $engine:
-                proxies_find_each_other_and_tell_who_disagrees_in_what
-                who_ends_is_no_peer_at_once_and_who_is_killed_in_a_while
-                a_store_that_is_gone_changes_nothing_but_what_is_known
-                clocks_are_compared_over_the_store
-                a_reload_joins_and_leaves
-                keys_go_over_in_step_on_a_proxy_that_changes_later
-            }
-        }
-    };
-    ($engine:ident: $($story:ident)*) => { $(
-        #[test]
-        fn $story() {
-            match $engine::start() {
-                Some(store) => super::$story(store),
-                None => skip!(concat!("no ", stringify!($engine))),
-            }
-        }
-    )* };
+stories! {
+    proxies_find_each_other_and_tell_who_disagrees_in_what
+    who_ends_is_no_peer_at_once_and_who_is_killed_in_a_while
+    a_store_that_is_gone_changes_nothing_but_what_is_known
+    clocks_are_compared_over_the_store
+    a_reload_joins_and_leaves
+    keys_go_over_in_step_on_a_proxy_that_changes_later
 }
-
-stories! { Etcd, etcd }
-stories! { Redis, redis }
-stories! { Consul, consul }
-stories! { Zookeeper, zookeeper }

@@ -1,20 +1,15 @@
 //! Requests that take turns over two proxies, by a real store: one at a time, tokens that rise, and what happens without it. Each
 //! story is told of each engine.
 use crate::dashboard;
-use crate::harness::consul::Consul;
-use crate::harness::etcd::Etcd;
 use crate::harness::http::{Client, Response};
 use crate::harness::locks::LockServer;
 use crate::harness::origin::{Body, Cut, Framing, Origin, Script};
 use crate::harness::program::{Ringway, command};
-use crate::harness::redis::Redis;
 use crate::harness::register::Register;
-use crate::harness::store::Server;
 use crate::harness::wait_for;
-use crate::harness::zookeeper::Zookeeper;
 use crate::hashing::upstream;
 use crate::serialize::{check_tokens, post_all};
-use crate::skip;
+use crate::stories;
 use ringway::base::clock;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -301,35 +296,13 @@ fn a_store_that_slept_leaves_no_ghosts_and_one_that_lost_its_data_gives_higher_t
     }
 }
 
-/// All stories of one engine.
-macro_rules! stories {
-    ($engine:ident, $name:ident) => {
-        mod $name {
-            use super::*;
-            stories! { $engine:
-                a_count_over_two_proxies_is_exact_and_nothing_is_left_behind
-                proxies_have_their_turns_in_the_order_they_asked
-                the_lock_of_a_killed_proxy_passes_on_and_its_late_write_is_refused
-                a_proxy_that_slept_through_its_lease_knows_when_it_wakes
-                without_its_store_a_route_does_as_it_is_told_and_says_so
-                when_a_lease_is_lost_its_request_ends_or_goes_on_as_told
-                a_response_under_way_breaks_off_with_its_lease_whoever_took_it
-                a_store_that_slept_leaves_no_ghosts_and_one_that_lost_its_data_gives_higher_tokens
-            }
-        }
-    };
-    ($engine:ident: $($story:ident)*) => { $(
-        #[test]
-        fn $story() {
-            match $engine::start() {
-                Some(store) => super::$story(store),
-                None => skip!(concat!("no ", stringify!($engine))),
-            }
-        }
-    )* };
+stories! {
+    a_count_over_two_proxies_is_exact_and_nothing_is_left_behind
+    proxies_have_their_turns_in_the_order_they_asked
+    the_lock_of_a_killed_proxy_passes_on_and_its_late_write_is_refused
+    a_proxy_that_slept_through_its_lease_knows_when_it_wakes
+    without_its_store_a_route_does_as_it_is_told_and_says_so
+    when_a_lease_is_lost_its_request_ends_or_goes_on_as_told
+    a_response_under_way_breaks_off_with_its_lease_whoever_took_it
+    a_store_that_slept_leaves_no_ghosts_and_one_that_lost_its_data_gives_higher_tokens
 }
-
-stories! { Etcd, etcd }
-stories! { Redis, redis }
-stories! { Consul, consul }
-stories! { Zookeeper, zookeeper }

@@ -1,17 +1,13 @@
 //! Members in real stores: told at once, kept while the store is gone, registered by `ringway register`. Each story is told of
 //! each engine.
 use crate::dashboard;
-use crate::harness::consul::Consul;
-use crate::harness::etcd::Etcd;
 use crate::harness::origin::Origin;
 use crate::harness::program::{Ringway, program};
-use crate::harness::redis::Redis;
 use crate::harness::store::{KINDS_OF_GARBAGE, RING, Server};
-use crate::harness::zookeeper::Zookeeper;
 use crate::harness::{free_address, wait_for};
 use crate::hashing::BY_PATH;
 use crate::members::{members, upstream_status, wait_for_members};
-use crate::skip;
+use crate::stories;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -259,36 +255,14 @@ fn a_dead_server_is_passed_over_and_a_wrong_word_is_told<S: Server>(mut store: S
     assert_eq!(ringway.client().get("/k").unwrap().status, 200);
 }
 
-/// All stories of one engine.
-macro_rules! stories {
-    ($engine:ident, $name:ident) => {
-        mod $name {
-            use super::*;
-            stories! { $engine:
-                members_are_there_from_the_first_request_and_changes_are_told
-                after_two_hundred_changes_the_ring_is_what_the_store_has
-                five_hundred_that_join_at_once_are_a_few_swaps
-                while_the_store_is_gone_the_last_members_serve_and_an_empty_one_takes_none
-                a_store_that_is_stopped_is_noticed_and_serves_again_when_it_goes_on
-                the_last_list_on_disk_serves_a_start_without_the_store
-                requests_are_refused_while_the_store_is_lost_where_that_is_wanted
-                a_registration_lasts_as_long_as_its_program
-                a_dead_server_is_passed_over_and_a_wrong_word_is_told
-            }
-        }
-    };
-    ($engine:ident: $($story:ident)*) => { $(
-        #[test]
-        fn $story() {
-            match $engine::start() {
-                Some(store) => super::$story(store),
-                None => skip!(concat!("no ", stringify!($engine))),
-            }
-        }
-    )* };
+stories! {
+    members_are_there_from_the_first_request_and_changes_are_told
+    after_two_hundred_changes_the_ring_is_what_the_store_has
+    five_hundred_that_join_at_once_are_a_few_swaps
+    while_the_store_is_gone_the_last_members_serve_and_an_empty_one_takes_none
+    a_store_that_is_stopped_is_noticed_and_serves_again_when_it_goes_on
+    the_last_list_on_disk_serves_a_start_without_the_store
+    requests_are_refused_while_the_store_is_lost_where_that_is_wanted
+    a_registration_lasts_as_long_as_its_program
+    a_dead_server_is_passed_over_and_a_wrong_word_is_told
 }
-
-stories! { Etcd, etcd }
-stories! { Redis, redis }
-stories! { Consul, consul }
-stories! { Zookeeper, zookeeper }

@@ -44,6 +44,28 @@ macro_rules! skip {
     }};
 }
 
+/// Tells these stories, functions that take a store, of each engine: tests in a module for each. They end as skipped where it is missing.
+#[macro_export]
+macro_rules! stories {
+    (@ $module:ident $engine:ident $($story:ident)*) => {
+        mod $module { $(
+            #[test]
+            fn $story() {
+                match <$crate::harness::$module::$engine as $crate::harness::store::Server>::start() {
+                    Some(store) => super::$story(store),
+                    None => $crate::skip!(concat!("no ", stringify!($engine))),
+                }
+            }
+        )* }
+    };
+    ($($story:ident)*) => {
+        $crate::stories! { @ etcd Etcd $($story)* }
+        $crate::stories! { @ redis Redis $($story)* }
+        $crate::stories! { @ zookeeper Zookeeper $($story)* }
+        $crate::stories! { @ consul Consul $($story)* }
+    };
+}
+
 /// What `skip!` says, and whether that is allowed.
 pub fn skipped(why: &str) {
     use std::io::Write;

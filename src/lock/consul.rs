@@ -61,9 +61,7 @@ impl Engine for Own {
         let key = format!("{}/epoch", sessions.settings.root);
         loop {
             let (sent, now) = (clock::now(), clock::since_epoch());
-            let epoch = client.get_or_put(&key, now.as_micros() as u64).await?;
-            let epoch: Option<u64> = std::str::from_utf8(&epoch).ok().and_then(|text| text.parse().ok());
-            let epoch = epoch.ok_or_else(|| StoreError::Answer(key.clone()))?;
+            let epoch = sessions::epoch_of(&key, &client.get_or_put(&key, now.as_micros() as u64).await?)?;
             let age = now.saturating_sub(Duration::from_micros(epoch));
             let left = sessions.settings.lease_ttl.saturating_sub(age);
             if left.is_zero() {

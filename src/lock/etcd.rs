@@ -52,8 +52,7 @@ impl Engine for Leases {
     async fn epoch(sessions: &Sessions<Self>, client: &mut Client) -> Result<u64, StoreError> {
         let key = format!("{}/epoch", sessions.settings.root);
         let epoch = client.get_or_put(&key, &clock::since_epoch().as_micros().to_string()).await?;
-        let epoch = std::str::from_utf8(&epoch).ok().and_then(|text| text.parse().ok());
-        epoch.ok_or(StoreError::Answer(key))
+        sessions::epoch_of(&key, &epoch)
     }
 
     async fn begin(sessions: &Sessions<Self>, client: &mut Client) -> Result<String, StoreError> {

@@ -383,6 +383,15 @@ impl<E: Engine> Sessions<E> {
     }
 }
 
+/// When data began, in microseconds since the epoch, as it is written at this key.
+///
+/// # Errors
+/// When something else stands there.
+pub fn epoch_of(key: &str, written: &[u8]) -> Result<u64, StoreError> {
+    let number = std::str::from_utf8(written).ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| StoreError::Answer(key.to_string()))
+}
+
 /// Ends what was ours in the session before the store was looked at, and was not there.
 pub fn miss<M>(asks: &Asks<M>, session: &Session, looked: Instant, is_there: impl Fn(u64, &Entry<M>) -> bool) {
     for (owner, entry) in asks.iter().filter(|(_, entry)| std::ptr::eq(&*entry.session, session)) {

@@ -154,9 +154,10 @@ impl RouteTable {
         let normal = path::normalise(path);
         let lenient_of_normal = normal.as_deref().and_then(path::lenient);
         let whole = [normal, path::lenient(path), lenient_of_normal];
-        let cut = std::iter::once(path).chain(whole.iter().flatten().map(Vec::as_slice)).map(path::cut);
-        let mut readings = cut.chain(whole.iter().cloned()).flatten();
-        if readings.any(|reading| self.best(listener, &host, head, &reading) != found) {
+        let is_other = |reading: &[u8]| self.best(listener, &host, head, reading) != found;
+        let mut readings = whole.iter().flatten().map(Vec::as_slice);
+        let mut cut = std::iter::once(path).chain(readings.clone()).filter_map(path::cut);
+        if readings.any(is_other) || cut.any(|reading| is_other(&reading)) {
             return Err(Miss::AmbiguousPath);
         }
         found

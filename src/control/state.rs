@@ -95,7 +95,8 @@ pub struct State {
 }
 
 /// Has something done with the state that may take seconds, as the building of a large ring does, on another thread: those who talk to
-/// stores share this one.
+/// stores share this one. It has to be awaited to its end: until then another, empty state stands in, and would stay if it were dropped. So
+/// no deadline goes around it.
 ///
 /// # Panics
 /// When the work does.
